@@ -1,0 +1,214 @@
+//! What is counted, in the form that Prometheus reads.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::job::{Outcome, Status};
+use crate::scheduler::Load;
+
+use super::problem::Kind;
+use super::wire::RuntimeUsed;
+
+/// Bounds of histograms, in seconds: from what a parked sandbox takes to the longest run.
+const SECONDS: [f64; 14] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.5, 1.0, 5.0, 20.0, 60.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    language: String,
+    version: String,
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LanguageLabels {
+    language: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    runs: Family<RunLabels, Counter>,
+    refusals: Family<ReasonLabels, Counter>,
+    faults: Family<ReasonLabels, Counter>,
+    hung_up: Counter,
+    wall: Family<LanguageLabels, Histogram, fn() -> Histogram>,
+    overhead: Histogram,
+    waiting: Histogram,
+    received_bytes: Counter,
+    output_bytes: Counter,
+    queued: Gauge,
+    running: Gauge,
+    slots: Gauge,
+    available: Gauge,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("codesandbox"),
+            runs: Family::default(),
+            refusals: Family::default(),
+            faults: Family::default(),
+            hung_up: Counter::default(),
+            wall: Family::new_with_constructor(histogram),
+            overhead: histogram(),
+            waiting: histogram(),
+            received_bytes: Counter::default(),
+            output_bytes: Counter::default(),
+            queued: Gauge::default(),
+            running: Gauge::default(),
+            slots: Gauge::default(),
+            available: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let to = &mut self.registry;
+        to.register("runs", "Runs that came to an end, by runtime and status", self.runs.clone());
+        to.register("refusals", "Requests whose client must change something", self.refusals.clone());
+        to.register("faults", "Requests that the service failed", self.faults.clone());
+        to.register("hung_up", "Runs whose client closed the connection", self.hung_up.clone());
+        let seconds = || Unit::Seconds;
+        to.register_with_unit("wall", "Time of both stages by the clock", seconds(), self.wall.clone());
+        let help = "Time from a request's arrival to its outcome, less the time of both stages by the clock";
+        to.register_with_unit("overhead", help, seconds(), self.overhead.clone());
+        to.register_with_unit("queue_wait", "Time in the queue", seconds(), self.waiting.clone());
+        let bytes = || Unit::Bytes;
+        to.register_with_unit("received", "Bytes of requests", bytes(), self.received_bytes.clone());
+        to.register_with_unit(
+            "output",
+            "Bytes that programs printed or left in files",
+            bytes(),
+            self.output_bytes.clone(),
+        );
+        to.register("queue_jobs", "Jobs that wait", self.queued.clone());
+        to.register("running_jobs", "Jobs that run", self.running.clone());
+        to.register("slots", "Most jobs that run at one time", self.slots.clone());
+        to.register("launcher_available", "Whether the launcher answers", self.available.clone());
+    }
+
+    /// A request was refused or failed.
+    pub fn problem(&self, kind: Kind) {
+        let family = if kind.is_refusal() { &self.refusals } else { &self.faults };
+        family.get_or_create(&ReasonLabels { reason: kind.name() }).inc();
+    }
+
+    /// A request has come whole.
+    pub fn received(&self, bytes: usize) {
+        self.received_bytes.inc_by(bytes as u64);
+    }
+
+    /// A job has left the queue.
+    pub fn started(&self, waited: Duration) {
+        self.waiting.observe(waited.as_secs_f64());
+    }
+
+    /// A job is over; `total` is the time since its request came.
+    pub fn finished(&self, runtime: &RuntimeUsed, outcome: &Outcome, total: Duration) {
+        let labels = RunLabels {
+            language: runtime.language.clone(),
+            version: runtime.version.clone().unwrap_or_default(),
+            status: word(outcome.status()),
+        };
+        self.runs.get_or_create(&labels).inc();
+        let stages = || outcome.compile.iter().chain(&outcome.run);
+        let wall = Duration::from_micros(stages().map(|stage| stage.usage.wall_time_us).sum());
+        let language = LanguageLabels { language: runtime.language.clone() };
+        self.wall.get_or_create(&language).observe(wall.as_secs_f64());
+        self.overhead.observe(total.saturating_sub(wall).as_secs_f64());
+        let printed: usize = stages().map(|stage| stage.stdout.len() + stage.stderr.len()).sum();
+        let files: usize = outcome.files.iter().map(|file| file.content.len()).sum();
+        self.output_bytes.inc_by((printed + files) as u64);
+    }
+
+    /// A client closed the connection before its job was over.
+    pub fn hung_up(&self) {
+        self.hung_up.inc();
+    }
+
+    /// Everything, in the text form of OpenMetrics; load and availability are those of this moment.
+    ///
+    /// # Errors
+    /// The text could not be written, which a `String` never brings about.
+    pub fn text(&self, load: &Load, available: bool) -> Result<String, fmt::Error> {
+        let count = |jobs: usize| i64::try_from(jobs).unwrap_or(i64::MAX);
+        self.queued.set(count(load.queued));
+        self.running.set(count(load.running));
+        self.slots.set(count(load.slots));
+        self.available.set(i64::from(available));
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(SECONDS)
+}
+
+/// A status as answers spell it.
+fn word(status: Status) -> String {
+    match serde_json::to_value(status) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => unreachable!("a status is written as a string, not as {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let metrics = Metrics::new();
+        let about = crate::api::answer::tests::about();
+        let outcome = crate::api::answer::tests::outcome(about.limits);
+        metrics.finished(&about.runtime, &outcome, Duration::from_millis(12));
+        metrics.problem(Kind::QueueFull);
+        metrics.problem(Kind::Internal);
+        metrics.received(7);
+        let text = metrics.text(&Load { queued: 3, running: 2, slots: 4 }, true).unwrap();
+        for line in [
+            r#"codesandbox_runs_total{language="python",version="3.12.4",status="signalled"} 1"#,
+            r#"codesandbox_refusals_total{reason="queue-full"} 1"#,
+            r#"codesandbox_faults_total{reason="internal"} 1"#,
+            "codesandbox_received_bytes_total 7",
+            "codesandbox_output_bytes_total 6",
+            "codesandbox_queue_jobs 3",
+            "codesandbox_running_jobs 2",
+            "codesandbox_launcher_available 1",
+            r#"codesandbox_overhead_seconds_bucket{le="0.001"} 1"#,
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Makes a job out of a request, or says what about it is not allowed. Nothing is looked at
+//! after this: what comes out is within the configuration's limits.
+
+use std::collections::{BTreeMap, HashMap};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use globset::GlobBuilder;
+
+use crate::config::Config;
+use crate::job::{InputFile, Job, JobId, StageRequest};
+use crate::plan::FilePath;
+use crate::profile::{LimitChanges, Limits, Profile};
+use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, UnknownRuntime};
+
+use super::problem::{Kind, Problem};
+use super::wire::{FileRequest, RunRequest, RuntimeUsed};
+
+/// Most patterns of files to hand out.
+pub const PATTERNS: usize = 32;
+/// Longest pattern, in bytes.
+pub const PATTERN_BYTES: usize = 256;
+/// What execve(2) keeps for an argument or variable besides its bytes: a NUL and a pointer.
+pub const ARGUMENT_OVERHEAD: usize = 9;
+
+/// A job, and what its answer says of its runtime.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The job.
+    pub job: Job,
+    /// The runtime that was chosen.
+    pub runtime: RuntimeUsed,
+}
+
+/// Checks a request and completes it from the configuration.
+///
+/// # Errors
+/// The first thing that is not allowed, with the field and what would be allowed.
+pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue) -> Result<Checked, Problem> {
+    let choice = runtime(&request.runtime, catalogue)?;
+    let (profile_name, profile) = profile(request.profile, config)?;
+    let run_limits = limits("limits", profile.run, request.limits, profile)?;
+    let compile_limits = limits("compile_limits", profile.compile, request.compile_limits, profile)?;
+    let files = files(request.files, &choice.runtime.language.main, config.service.input_files)?;
+    let disk_bytes = match choice.runtime.language.compile {
+        Some(_) => run_limits.disk_bytes.max(compile_limits.disk_bytes),
+        None => run_limits.disk_bytes,
+    };
+    fits_on_disk(&files, disk_bytes)?;
+    let stdin = bytes("stdin", request.stdin, request.stdin_base64)?.unwrap_or_default();
+    let args = args(request.args.unwrap_or_default())?;
+    let env = env(request.env.unwrap_or_default())?;
+    let outputs = outputs(request.outputs.unwrap_or_default())?;
+
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    let flags = choice.variant.map_or(&[][..], |variant| &variant.flags);
+    let program = Program { main: names[0], files: &names, flags };
+    let compile = choice.runtime.compile_line(&program, compile_limits.memory_bytes);
+    let mut run = choice.runtime.run_line(&program, run_limits.memory_bytes);
+    run.argv.extend(args);
+    run.env.extend(env);
+    if let Some(line) = &compile {
+        fits_in_a_stage("files", line, config.service.arguments_bytes)?;
+    }
+    fits_in_a_stage("args", &run, config.service.arguments_bytes)?;
+
+    let stage = |line: CommandLine, limits| StageRequest { argv: line.argv, env: line.env, limits };
+    let job = Job {
+        id: JobId::random(),
+        runtime: choice.runtime.id.clone(),
+        profile: profile_name,
+        compile: compile.map(|line| stage(line, compile_limits)),
+        run: stage(run, run_limits),
+        files: files.into_iter().map(|(_, file)| file).collect(),
+        stdin,
+        outputs,
+    };
+    Ok(Checked { job, runtime: used(&choice) })
+}
+
+fn used(choice: &Choice<'_>) -> RuntimeUsed {
+    RuntimeUsed {
+        language: choice.runtime.language.name.clone(),
+        version: choice.runtime.version.as_ref().map(ToString::to_string),
+        variant: choice.variant.map(|variant| variant.name.clone()),
+        path: choice.runtime.program().to_string_lossy().into_owned(),
+    }
+}
+
+fn runtime<'a>(selector: &str, catalogue: &'a Catalogue) -> Result<Choice<'a>, Problem> {
+    let choice = catalogue.resolve(selector).map_err(unknown_runtime)?;
+    match &choice.runtime.health {
+        Health::Broken { reason } => Err(Problem {
+            field: Some("runtime".to_owned()),
+            ..Problem::new(Kind::BrokenRuntime, format!("the self-test of {} failed: {reason}", choice.runtime.id))
+        }),
+        Health::Unchecked | Health::Working => Ok(choice),
+    }
+}
+
+/// A selector that no runtime fits, with what resembles it.
+pub(super) fn unknown_runtime(unknown: UnknownRuntime) -> Problem {
+    let detail = format!("{unknown}; GET /v1/runtimes lists what there is");
+    Problem {
+        field: Some("runtime".to_owned()),
+        near: Some(unknown.near.into()),
+        ..Problem::new(Kind::UnknownRuntime, detail)
+    }
+}
+
+fn profile(name: Option<String>, config: &Config) -> Result<(String, &Profile), Problem> {
+    let name = name.unwrap_or_else(|| "default".to_owned());
+    match config.profiles.get(&name) {
+        Some(profile) => Ok((name, profile)),
+        None => {
+            let names: Vec<&str> = config.profiles.keys().map(String::as_str).collect();
+            Err(Problem::field("profile", "there is no profile of this name").allowing(names))
+        }
+    }
+}
+
+fn limits(field: &str, normal: Limits, changes: Option<LimitChanges>, profile: &Profile) -> Result<Limits, Problem> {
+    normal.changed(&changes.unwrap_or_default(), &profile.maximum).map_err(|error| {
+        Problem::field(format!("{field}.{}", error.field), error.to_string())
+            .allowing(serde_json::json!({ "minimum": error.least, "maximum": error.most }))
+    })
+}
+
+/// Files with their names; the first has one even where the request gives none.
+fn files(requests: Vec<FileRequest>, main: &str, most: usize) -> Result<Vec<(String, InputFile)>, Problem> {
+    if requests.is_empty() {
+        return Err(Problem::field("files", "there is no file to run").allowing("at least one file"));
+    }
+    if requests.len() > most {
+        return Err(Problem::field("files", format!("{} files are too many", requests.len()))
+            .allowing(serde_json::json!({ "maximum": most })));
+    }
+    let files = requests
+        .into_iter()
+        .enumerate()
+        .map(|(index, request)| file(index, request, main))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    stand_apart(&files)?;
+    Ok(files)
+}
+
+fn file(index: usize, request: FileRequest, main: &str) -> Result<(String, InputFile), Problem> {
+    let field = format!("files[{index}].path");
+    let name = match request.path {
+        Some(name) => name,
+        None if index == 0 => main.to_owned(),
+        None => {
+            return Err(Problem::field(field, "only the first file may be without a path"));
+        }
+    };
+    let path = FilePath::try_from(name.clone().into_bytes()).map_err(|error| {
+        Problem::field(field, error.to_string()).allowing("a relative path without empty parts, \".\" or \"..\"")
+    })?;
+    let content =
+        bytes(&format!("files[{index}].content"), request.content, request.content_base64)?.ok_or_else(|| {
+            Problem::field(format!("files[{index}].content"), "the file has no content")
+                .allowing("one of content and content_base64")
+        })?;
+    Ok((name, InputFile { path, content, executable: request.executable.unwrap_or(false) }))
+}
+
+/// No path twice, and none that is both a file and the directory of another.
+fn stand_apart(files: &[(String, InputFile)]) -> Result<(), Problem> {
+    let mut seen: HashMap<&str, usize> = HashMap::with_capacity(files.len());
+    for (index, (name, _)) in files.iter().enumerate() {
+        if let Some(other) = seen.insert(name, index) {
+            return Err(Problem::field(format!("files[{index}].path"), format!("files[{other}] has the same path")));
+        }
+    }
+    for (index, (name, _)) in files.iter().enumerate() {
+        for (slash, _) in name.match_indices('/') {
+            if let Some(other) = seen.get(&name[..slash]) {
+                let detail = format!("files[{other}] is a file, and cannot be a directory too");
+                return Err(Problem::field(format!("files[{index}].path"), detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fits_on_disk(files: &[(String, InputFile)], disk_bytes: u64) -> Result<(), Problem> {
+    let total: u64 = files.iter().map(|(_, file)| file.content.len() as u64).sum();
+    if total > disk_bytes {
+        return Err(Problem::field("files", format!("{total} bytes of files do not fit in disk_bytes"))
+            .allowing(serde_json::json!({ "maximum": disk_bytes })));
+    }
+    Ok(())
+}
+
+/// Bytes that come either as text or as base64.
+fn bytes(field: &str, text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, Problem> {
+    match (text, base64) {
+        (Some(_), Some(_)) => {
+            Err(Problem::field(format!("{field}_base64"), format!("it contradicts {field}, which is there too"))
+                .allowing("one of the two"))
+        }
+        (Some(text), None) => Ok(Some(text.into_bytes())),
+        (None, Some(base64)) => STANDARD.decode(base64).map(Some).map_err(|error| {
+            Problem::field(format!("{field}_base64"), format!("this is not base64: {error}"))
+                .allowing("base64 in the standard alphabet, with padding, without line breaks")
+        }),
+        (None, None) => Ok(None),
+    }
+}
+
+fn args(args: Vec<String>) -> Result<Vec<String>, Problem> {
+    match args.iter().position(|arg| arg.contains('\0')) {
+        Some(index) => Err(Problem::field(format!("args[{index}]"), "the argument has a NUL byte")),
+        None => Ok(args),
+    }
+}
+
+fn env(env: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+    for (name, value) in &env {
+        let wrong = if name.is_empty() {
+            "a variable has an empty name"
+        } else if name.contains(['=', '\0']) {
+            "the variable's name has \"=\" or a NUL byte"
+        } else if value.contains('\0') {
+            "the variable's value has a NUL byte"
+        } else {
+            continue;
+        };
+        let name: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        return Err(Problem::field(format!("env.{name}"), wrong));
+    }
+    Ok(env)
+}
+
+fn outputs(patterns: Vec<String>) -> Result<Vec<String>, Problem> {
+    if patterns.len() > PATTERNS {
+        return Err(Problem::field("outputs", format!("{} patterns are too many", patterns.len()))
+            .allowing(serde_json::json!({ "maximum": PATTERNS })));
+    }
+    for (index, pattern) in patterns.iter().enumerate() {
+        let field = format!("outputs[{index}]");
+        if pattern.len() > PATTERN_BYTES {
+            return Err(Problem::field(field, "the pattern is too long")
+                .allowing(serde_json::json!({ "maximum": PATTERN_BYTES })));
+        }
+        // Neither could match anything, and whoever writes one expects that it does.
+        if pattern.is_empty() || pattern.starts_with('/') || pattern.split('/').any(|part| part == "..") {
+            return Err(Problem::field(field, "the pattern is empty, absolute or has a part \"..\"")
+                .allowing("a pattern of paths below /workspace"));
+        }
+        if let Err(error) = GlobBuilder::new(pattern).literal_separator(true).build() {
+            return Err(Problem::field(field, format!("this is no pattern: {}", error.kind()))
+                .allowing("*, **, ?, [a-z], {one,other}"));
+        }
+    }
+    Ok(patterns)
+}
+
+fn fits_in_a_stage(field: &str, line: &CommandLine, most: usize) -> Result<(), Problem> {
+    let args = line.argv.iter().map(|arg| arg.len() + ARGUMENT_OVERHEAD);
+    let env = line.env.iter().map(|(name, value)| name.len() + 1 + value.len() + ARGUMENT_OVERHEAD);
+    let total: usize = args.chain(env).sum();
+    if total > most {
+        return Err(Problem::field(field, format!("arguments and environment take {total} bytes together"))
+            .allowing(serde_json::json!({ "maximum": most })));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! `POST /v1/run` and `DELETE /v1/runs/{id}`: submits a job, follows it to its end, cancels it.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path};
+use axum::response::{IntoResponse, Response};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{debug, error, info};
+
+use crate::job::{Event, Outcome};
+use crate::scheduler::{Fault, Ticket};
+
+use super::answer::{self, About};
+use super::body::{self, Held};
+use super::negotiate::{self, Form};
+use super::problem::{JOB_HEADER, Kind, Problem, ProblemDetails, job_header};
+use super::request::{self, Checked};
+use super::wire::{RunRequest, RunResponse};
+use super::{Client, State, events, fields};
+
+/// Bodies above this size are read on another thread, where they keep no other request waiting.
+const LARGE_BODY: usize = 64 << 10;
+
+/// Runs a program and answers when it has ended, or streams what happens.
+///
+/// The header `Accept` chooses: `application/json` for one answer, `application/x-ndjson` or
+/// `text/event-stream` for events as they happen. Closing the connection cancels the run.
+#[utoipa::path(
+    post,
+    path = "/v1/run",
+    request_body = RunRequest,
+    responses(
+        (status = 200, description = "What became of the program, whatever it is", content(
+            (RunResponse = "application/json"),
+            (super::wire::StreamEvent = "application/x-ndjson"),
+            (super::wire::StreamEvent = "text/event-stream"),
+        ), headers(("Codesandbox-Job" = String, description = "The job's id"))),
+        (status = 400, description = "The body is not JSON", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 404, description = "No such runtime", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 406, description = "No acceptable form", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 408, description = "The body took too long", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 409, description = "The runtime is broken, or the run was cancelled before it began", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 415, description = "The body must be JSON", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 422, description = "A field is not valid", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 429, description = "A queue is full", body = ProblemDetails, content_type = "application/problem+json",
+            headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 500, description = "The service failed", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 503, description = "No launcher, or the service stops", body = ProblemDetails, content_type = "application/problem+json",
+            headers(("Retry-After" = u64, description = "Seconds"))),
+    )
+)]
+pub async fn run(
+    axum::extract::State(state): axum::extract::State<State>,
+    client: Option<Extension<Client>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let received = Instant::now();
+    let metrics = state.metrics.clone();
+    let submitted = async {
+        let form = negotiate::form(&headers)?;
+        negotiate::must_be_json(&headers)?;
+        let held = body::read(body, state.config.service.body_bytes, &state.bodies).await?;
+        // Only a daemon that forgot to say who is there could bring this about.
+        let Extension(client) = client.ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))?;
+        Ok::<_, Problem>((submit(state, client, held, received).await?, form))
+    };
+    let (mut followed, form) = match submitted.await {
+        Ok(submitted) => submitted,
+        Err(problem) => {
+            debug!(problem = problem.kind.name(), field = problem.field, "a request was refused");
+            metrics.problem(problem.kind);
+            return problem.into_response();
+        }
+    };
+    if form == Form::Single {
+        return single(followed).await;
+    }
+    // Whatever goes wrong before the first event still gets a status of its own.
+    match followed.next().await {
+        Ok(first) => events::response(followed, first, form),
+        Err(fault) => Problem::from(&fault).of_job(&followed.about.id).into_response(),
+    }
+}
+
+/// Cancels a run that waits or runs. Its id is random: who knows it may cancel it.
+#[utoipa::path(
+    delete,
+    path = "/v1/runs/{id}",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(
+        (status = 204, description = "It is being cancelled"),
+        (status = 404, description = "No such run", body = ProblemDetails, content_type = "application/problem+json"),
+    )
+)]
+pub async fn cancel(
+    axum::extract::State(state): axum::extract::State<State>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Problem> {
+    // A path that is no text names no run either.
+    if let Ok(Path(id)) = id
+        && state.scheduler.cancel(&id)
+    {
+        info!(job_id = id, "a run is cancelled by request");
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Problem::new(Kind::UnknownRun, "no run of this id waits or runs"))
+}
+
+async fn submit(state: State, client: Client, held: Held, received: Instant) -> Result<Followed, Problem> {
+    let Held { bytes, share } = held;
+    state.metrics.received(bytes.len());
+    let checked = if bytes.len() > LARGE_BODY {
+        let state = state.clone();
+        tokio::task::spawn_blocking(move || check(&bytes, &state))
+            .await
+            .map_err(|_| Problem::new(Kind::Internal, "the request could not be read"))??
+    } else {
+        check(&bytes, &state)?
+    };
+    let Checked { job, runtime } = checked;
+    let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits };
+    let ticket = state.scheduler.submit(job, client.uid)?;
+    info!(
+        job_id = %about.id, uid = client.uid, gid = client.gid, client_pid = client.pid,
+        language = about.runtime.language, version = about.runtime.version, profile = about.profile,
+        "a run is queued"
+    );
+    Ok(Followed { about, ticket, state, received, submitted: Instant::now(), is_over: false, _share: share })
+}
+
+fn check(bytes: &[u8], state: &State) -> Result<Checked, Problem> {
+    let request: RunRequest = fields::parse(bytes)?;
+    request::check(request, &state.config, &state.runtimes())
+}
+
+async fn single(mut followed: Followed) -> Response {
+    let outcome = loop {
+        match followed.next().await {
+            Ok(Event::Finished(outcome)) => break outcome,
+            Ok(_) => {}
+            Err(fault) => {
+                return Problem::from(&fault).of_job(&followed.about.id).into_response();
+            }
+        }
+    };
+    let body = serde_json::to_vec(&answer::response(&followed.about, *outcome)).expect("an answer has only text keys");
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(JOB_HEADER, job_header(&followed.about.id));
+    response
+}
+
+/// A job on its way. Dropping it cancels the job, which is how hanging up does so.
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// What its answer says of it.
+    pub(super) about: About,
+    ticket: Ticket,
+    state: State,
+    received: Instant,
+    submitted: Instant,
+    is_over: bool,
+    /// Memory that the request takes.
+    _share: OwnedSemaphorePermit,
+}
+
+impl Followed {
+    /// What happens next; after [`Event::Finished`] or a fault, nothing does.
+    pub(super) async fn next(&mut self) -> Result<Event, Fault> {
+        let lost = || Err(Fault::Internal("the scheduler let go of the job".to_owned()));
+        let happened = self.ticket.next().await.unwrap_or_else(lost);
+        match &happened {
+            Ok(Event::Started) => self.state.metrics.started(self.submitted.elapsed()),
+            Ok(Event::Finished(outcome)) => self.finished(outcome),
+            Err(fault) => self.failed(fault),
+            Ok(Event::Stage(_) | Event::Stdout(_) | Event::Stderr(_)) => {}
+        }
+        happened
+    }
+
+    fn finished(&mut self, outcome: &Outcome) {
+        self.is_over = true;
+        let total = self.received.elapsed();
+        self.state.metrics.finished(&self.about.runtime, outcome, total);
+        let usage = outcome.run.as_ref().or(outcome.compile.as_ref()).map(|stage| stage.usage).unwrap_or_default();
+        info!(
+            job_id = %self.about.id, status = ?outcome.status(), total_us = total.as_micros(),
+            wall_time_us = usage.wall_time_us, cpu_time_us = usage.cpu_time_us,
+            memory_peak_bytes = usage.memory_peak_bytes, "a run is over"
+        );
+    }
+
+    fn failed(&mut self, fault: &Fault) {
+        self.is_over = true;
+        let kind = Problem::from(fault).kind;
+        self.state.metrics.problem(kind);
+        if kind.is_refusal() {
+            debug!(job_id = %self.about.id, ?fault, "a run was refused");
+        } else {
+            error!(job_id = %self.about.id, ?fault, "a run failed");
+        }
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.state.metrics.hung_up();
+            info!(job_id = %self.about.id, "the client hung up, the run is cancelled");
+        }
+    }
+}

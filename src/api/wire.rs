@@ -1,0 +1,282 @@
+//! The JSON that clients send and get, as types; `openapi.json` is generated from them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::job::{Denial, EnforcedBy, Stage, Status};
+use crate::profile::{LimitChanges, Limits, Network};
+
+use super::fields;
+use super::problem::ProblemDetails;
+
+/// Body of `POST /v1/run`. A field that is null counts as absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// Language and version: `python`, `python@3`, `python@3.12`, `node@>=18 <22`, `c++@20`.
+    pub runtime: String,
+    /// Source and data files; the first is the one that is run. At least one.
+    pub files: Vec<FileRequest>,
+    /// Standard input of the run stage, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    /// The same as base64, in place of `stdin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_base64: Option<String>,
+    /// Arguments of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub args: Option<Vec<String>>,
+    /// Variables of the program's environment, in the run stage.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::unique_keys")]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Name of the profile; `default` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Limits of the run stage that differ from the profile's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitChanges>,
+    /// Limits of the compile stage that differ from the profile's; without effect for languages
+    /// that are not compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compile_limits: Option<LimitChanges>,
+    /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<String>>,
+}
+
+/// A file to write into `/workspace`. Exactly one of `content` and `content_base64` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileRequest {
+    /// Path below `/workspace`; may be absent in the first file, which then has the language's
+    /// usual name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The file, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// The file, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_base64: Option<String>,
+    /// Whether it may be executed; false where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executable: Option<bool>,
+}
+
+/// Answer of `POST /v1/run`: what became of the program, whatever it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunResponse {
+    /// Names the job here, in events and in the journal.
+    pub id: String,
+    /// Status of the run stage, or `compile_failed` where there was nothing to run.
+    pub status: Status,
+    /// What ran it.
+    pub runtime: RuntimeUsed,
+    /// Name of the profile that it ran under.
+    pub profile: String,
+    /// The compile stage; null for languages that are not compiled.
+    pub compile: Option<StageResponse>,
+    /// The run stage; null where compiling failed.
+    pub run: Option<StageResponse>,
+    /// Limits of the run stage.
+    pub limits: LimitsInForce,
+    /// Files that the patterns in `outputs` matched.
+    pub files: Vec<FileResponse>,
+    /// Files that matched and are left out.
+    pub omitted: Vec<OmittedResponse>,
+}
+
+/// The runtime that a selector chose.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RuntimeUsed {
+    /// Name of the language.
+    pub language: String,
+    /// Version, as exact as is known; null where only a self-test would tell.
+    pub version: Option<String>,
+    /// Standard of the language, for languages that have several.
+    pub variant: Option<String>,
+    /// Path of the program inside the sandbox.
+    pub path: String,
+}
+
+/// What became of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StageResponse {
+    /// Why it ended.
+    pub status: Status,
+    /// Status that it exited with; null where a signal ended it.
+    pub exit_code: Option<i32>,
+    /// Name of the signal that ended it, such as `SIGSEGV`.
+    pub signal: Option<String>,
+    /// The status in words, with the limit; null where it is `ok`.
+    pub reason: Option<String>,
+    /// What it printed, as far as its limit.
+    pub stdout: String,
+    /// How `stdout` is written here.
+    pub stdout_encoding: Encoding,
+    /// What it printed on standard error, as far as its limit.
+    pub stderr: String,
+    /// How `stderr` is written here.
+    pub stderr_encoding: Encoding,
+    /// What it used.
+    pub usage: UsageResponse,
+    /// System calls that were refused, whether or not it ended because of them.
+    pub denied: Vec<Denial>,
+}
+
+/// How bytes are written in a JSON string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum Encoding {
+    /// As they are: they are UTF-8.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// In base64, because they are not UTF-8.
+    #[serde(rename = "base64")]
+    Base64,
+}
+
+/// What a stage used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UsageResponse {
+    /// Time by the clock, in milliseconds.
+    pub wall_time_ms: f64,
+    /// Processor time of all processes, in milliseconds.
+    pub cpu_time_ms: f64,
+    /// Most memory at one time, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Most processes and threads at one time.
+    pub processes_peak: u64,
+    /// Bytes read from disks; null where nothing counts them.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks; null where nothing counts them.
+    pub written_bytes: Option<u64>,
+}
+
+/// The limits of a stage, and what holds them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LimitsInForce {
+    /// Every limit.
+    #[serde(flatten)]
+    pub limits: Limits,
+    /// Which mechanism holds them on this host.
+    pub enforced_by: EnforcedBy,
+}
+
+/// A file that the program left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FileResponse {
+    /// Path below `/workspace`, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The path as base64, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_base64: Option<String>,
+    /// The file, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// The file as base64, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_base64: Option<String>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A file that matched a pattern and is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OmittedResponse {
+    /// Path below `/workspace`, where it is UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The path as base64, where it is not UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_base64: Option<String>,
+    /// Why.
+    pub reason: String,
+}
+
+/// One event of a streamed run: a line of NDJSON, or the data of a server-sent event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum StreamEvent {
+    /// The job has left the queue.
+    Started {
+        /// Names the job.
+        id: String,
+    },
+    /// A stage begins.
+    Stage {
+        /// Names the job.
+        id: String,
+        /// Which stage.
+        stage: Stage,
+    },
+    /// The program wrote to standard output.
+    Stdout(Output),
+    /// The program wrote to standard error.
+    Stderr(Output),
+    /// The program has ended; the same object that a single answer would have been.
+    Finished(Box<RunResponse>),
+    /// The service failed after the answer had begun; nothing follows.
+    Failed {
+        /// Names the job.
+        id: String,
+        /// What went wrong.
+        problem: Box<ProblemDetails>,
+    },
+}
+
+/// A piece of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Output {
+    /// Names the job.
+    pub id: String,
+    /// Stage that printed it.
+    pub stage: Stage,
+    /// The piece. Characters are never split between pieces.
+    pub data: String,
+    /// How it is written here.
+    pub encoding: Encoding,
+}
+
+/// Answer of `GET /v1/profiles`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProfilesResponse {
+    /// Every profile.
+    pub profiles: Vec<ProfileResponse>,
+}
+
+/// What a job runs under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProfileResponse {
+    /// Its name in requests.
+    pub name: String,
+    /// What it is for.
+    pub title: String,
+    /// What a program can reach.
+    pub network: Network,
+    /// Limits of the compile stage where a request changes none.
+    pub compile: Limits,
+    /// Limits of the run stage where a request changes none.
+    pub run: Limits,
+    /// The most that a request may ask for.
+    pub maximum: Limits,
+}
+
+/// Answer of `GET /health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthResponse {
+    /// `ok` or `unavailable`.
+    pub status: String,
+    /// Why it is not ok.
+    pub reason: Option<String>,
+    /// What holds the limits; null until the launcher has told.
+    pub enforced_by: Option<EnforcedBy>,
+    /// Jobs that wait.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Most jobs that run at one time.
+    pub slots: usize,
+}

@@ -1,0 +1,180 @@
+//! Backends: what makes and runs sandboxes for the scheduler. Each has the same shape: open a
+//! sandbox, write files, run programs, hand files out, close.
+
+pub mod namespace;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::job::{Ending, EnforcedBy};
+use crate::plan::{Archive, Cause, Spec, Wanted};
+use crate::profile::Limits;
+use crate::runtime::Version;
+
+/// A way of making sandboxes.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// Namespaces, cgroups, seccomp and Landlock, by the launcher of this host.
+    Namespace(namespace::Namespace),
+}
+
+/// A sandbox that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Id of its runtime.
+    pub runtime: String,
+    /// Name of its profile.
+    pub profile: String,
+    /// Size of its writable file system, in bytes.
+    pub disk_bytes: u64,
+    /// Number of files in it.
+    pub disk_files: u64,
+}
+
+/// Why a backend could not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// It is not there, or has gone away.
+    #[error("the launcher is not there")]
+    Gone,
+    /// An input file could not be written.
+    #[error("file {index}: {reason}")]
+    Input {
+        /// Its place among the files, from 0.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// It failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Backend {
+    /// The launcher that listens on this path, now or later; connects again when it was gone.
+    #[must_use]
+    pub fn connect(path: PathBuf) -> Self {
+        Self::Namespace(namespace::Namespace::connect(path))
+    }
+
+    /// A launcher that serves this process alone, on a connected socket. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`] where the socket can't be used.
+    pub fn adopt(socket: OwnedFd) -> Result<Self, BackendError> {
+        namespace::Namespace::adopt(socket).map(Self::Namespace)
+    }
+
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        match self {
+            Self::Namespace(backend) => backend.is_available(),
+        }
+    }
+
+    /// What holds the limits; `None` before it has told.
+    #[must_use]
+    pub fn enforced_by(&self) -> Option<EnforcedBy> {
+        match self {
+            Self::Namespace(backend) => backend.enforced_by(),
+        }
+    }
+
+    /// Makes a sandbox.
+    ///
+    /// # Errors
+    /// As [`BackendError`].
+    pub async fn open(&self, order: &Order) -> Result<Sandbox, BackendError> {
+        match self {
+            Self::Namespace(backend) => backend.open(order).await.map(Sandbox::Namespace),
+        }
+    }
+
+    /// Shows what a self-test found in the list of runtimes that sandboxes see: why it is broken, or
+    /// that it works, and its exact version if it told.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`]; it is told when it is back.
+    pub async fn record(
+        &self,
+        runtime: &str,
+        broken: Option<&str>,
+        version: Option<&Version>,
+    ) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(backend) => backend.record(runtime, broken, version).await,
+        }
+    }
+}
+
+/// A sandbox, ready for work.
+#[derive(Debug)]
+pub enum Sandbox {
+    /// Of [`Backend::Namespace`].
+    Namespace(namespace::Lease),
+}
+
+impl Sandbox {
+    /// Writes files below its `/workspace`.
+    ///
+    /// # Errors
+    /// [`BackendError::Input`] names the file that could not be written.
+    pub async fn unpack(&mut self, archive: &Archive) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.unpack(archive).await,
+        }
+    }
+
+    /// Starts a program on these streams (standard input, output, error). [`Sandbox::ended`] tells
+    /// how it ended.
+    ///
+    /// # Errors
+    /// As [`BackendError`].
+    pub async fn execute(&mut self, spec: &Spec, limits: &Limits, streams: [OwnedFd; 3]) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.execute(spec, limits, streams).await,
+        }
+    }
+
+    /// Waits until the program and all that it had started are dead. May be dropped and called again.
+    ///
+    /// # Errors
+    /// As [`BackendError`].
+    pub async fn ended(&mut self) -> Result<Ending, BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.ended().await,
+        }
+    }
+
+    /// Ends the program that runs; [`Sandbox::ended`] still tells how.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`].
+    pub async fn kill(&self, cause: Cause) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.kill(cause).await,
+        }
+    }
+
+    /// Has the wanted files written to a pipe, in the form of [`crate::plan::Found`]; returns at
+    /// once.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`].
+    pub async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.collect(wanted, pipe).await,
+        }
+    }
+
+    /// Ends it and waits until nothing of it is left.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`], after which nothing of it is left either.
+    pub async fn close(self) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.close().await,
+        }
+    }
+}

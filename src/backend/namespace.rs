@@ -1,0 +1,335 @@
+//! The native backend: a client of the launcher's protocol.
+//!
+//! One connection carries all sandboxes. A task reads answers and hands them to the lease that they
+//! name; when the connection breaks, every lease learns that its sandbox is gone, and the next
+//! [`Namespace::open`] connects anew.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::errno::Errno as Number;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+use super::{BackendError, Order};
+use crate::jail::filter;
+use crate::jail::init::UnpackError;
+use crate::job::{Denial, Ending, EnforcedBy};
+use crate::launcher::protocol::{End, MESSAGE_BYTES, Reply, Request, VERSION};
+use crate::plan::{Archive, Cause, Spec, Wanted};
+use crate::profile::Limits;
+use crate::runtime::Version;
+use crate::sys::{Errno, fs, socket};
+
+/// A launcher, connected or not.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Where to connect; `None` for a launcher that serves this process alone.
+    path: Option<PathBuf>,
+    link: Mutex<Option<Arc<Link>>>,
+    next_lease: AtomicU64,
+    /// What self-tests found, by runtime: a launcher that was started anew is told again.
+    records: Mutex<HashMap<String, Request>>,
+}
+
+impl Shared {
+    fn new(path: Option<PathBuf>, link: Option<Arc<Link>>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            link: Mutex::new(link),
+            next_lease: AtomicU64::new(1),
+            records: Mutex::new(HashMap::new()),
+        })
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Link {
+    socket: AsyncFd<OwnedFd>,
+    /// Where the answers for each lease go; `None` once the connection is broken.
+    routes: Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Reply>>>>,
+    enforced_by: Mutex<Option<EnforcedBy>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing under these locks can panic half-way; a poisoned one is as good as any.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Namespace {
+    pub(super) fn connect(path: PathBuf) -> Self {
+        Self { shared: Shared::new(Some(path), None) }
+    }
+
+    pub(super) fn adopt(socket: OwnedFd) -> Result<Self, BackendError> {
+        let link = Link::over(socket)?;
+        Ok(Self { shared: Shared::new(None, Some(link)) })
+    }
+
+    pub(super) fn is_available(&self) -> bool {
+        self.link().is_ok()
+    }
+
+    pub(super) fn enforced_by(&self) -> Option<EnforcedBy> {
+        self.link().ok().and_then(|link| *locked(&link.enforced_by))
+    }
+
+    /// The connection, made anew where it is broken.
+    fn link(&self) -> Result<Arc<Link>, BackendError> {
+        let mut link = locked(&self.shared.link);
+        if let Some(link) = link.as_ref().filter(|link| locked(&link.routes).is_some()) {
+            return Ok(Arc::clone(link));
+        }
+        let path = self.shared.path.as_deref().ok_or(BackendError::Gone)?;
+        let socket = socket::connect_seqpacket(path).map_err(|_| BackendError::Gone)?;
+        let made = Link::over(socket)?;
+        *link = Some(Arc::clone(&made));
+        let (told, records) = (Arc::clone(&made), locked(&self.shared.records).values().cloned().collect::<Vec<_>>());
+        if !records.is_empty() {
+            tokio::spawn(async move {
+                for record in records {
+                    // The error means that it is gone again; the next one is told.
+                    told.send(&record, &[]).await.ok();
+                }
+            });
+        }
+        Ok(made)
+    }
+
+    pub(super) async fn open(&self, order: &Order) -> Result<Lease, BackendError> {
+        let link = self.link()?;
+        let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
+        let (sender, replies) = mpsc::unbounded_channel();
+        match locked(&link.routes).as_mut() {
+            Some(routes) => drop(routes.insert(lease, sender)),
+            None => return Err(BackendError::Gone),
+        }
+        let mut lease = Lease { id: lease, link, replies, open: true };
+        let Order { runtime, profile, disk_bytes, disk_files } = order.clone();
+        lease.send(&Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files }, &[]).await?;
+        match lease.next().await? {
+            Reply::Opened { .. } => Ok(lease),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn record(
+        &self,
+        runtime: &str,
+        broken: Option<&str>,
+        version: Option<&Version>,
+    ) -> Result<(), BackendError> {
+        let (runtime, broken) = (runtime.to_owned(), broken.map(str::to_owned));
+        let request = Request::Record { runtime: runtime.clone(), broken, version: version.cloned() };
+        locked(&self.shared.records).insert(runtime, request.clone());
+        self.link()?.send(&request, &[]).await
+    }
+}
+
+impl Link {
+    fn over(socket: OwnedFd) -> Result<Arc<Self>, BackendError> {
+        socket::set_nonblocking(socket.as_fd()).map_err(|_| BackendError::Gone)?;
+        let link = Arc::new(Self {
+            socket: socket::watched(socket).map_err(|_| BackendError::Gone)?,
+            routes: Mutex::new(Some(HashMap::new())),
+            enforced_by: Mutex::new(None),
+        });
+        tokio::spawn(Arc::clone(&link).read());
+        Ok(link)
+    }
+
+    async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), BackendError> {
+        let bytes = postcard::to_allocvec(request).map_err(|error| BackendError::Failed(error.to_string()))?;
+        let sent = self.socket.async_io(Interest::WRITABLE, |socket| {
+            socket::send(socket.as_fd(), &bytes, descriptors).map_err(would_block)
+        });
+        sent.await.map_err(|_| BackendError::Gone)
+    }
+
+    /// Hands answers to their leases until the launcher is gone.
+    async fn read(self: Arc<Self>) {
+        let mut buffer = vec![0; MESSAGE_BYTES];
+        loop {
+            let received = self.socket.async_io(Interest::READABLE, |socket| {
+                socket::receive(socket.as_fd(), &mut buffer).map_err(would_block)
+            });
+            let length = match received.await {
+                Ok(message) if message.length > 0 => message.length,
+                _ => break,
+            };
+            match postcard::from_bytes(buffer.get(..length).unwrap_or_default()) {
+                Ok(Reply::Welcome { version: VERSION, enforced_by }) => *locked(&self.enforced_by) = Some(enforced_by),
+                Ok(Reply::Welcome { version, .. }) => {
+                    tracing::error!("the launcher speaks version {version} of the protocol, this daemon {VERSION}");
+                    break;
+                }
+                Ok(reply) => self.route(reply),
+                Err(_) => break,
+            }
+        }
+        // Every lease that waits hears that nobody will answer.
+        locked(&self.routes).take();
+    }
+
+    fn route(&self, reply: Reply) {
+        let mut routes = locked(&self.routes);
+        let Some(routes) = routes.as_mut() else {
+            return;
+        };
+        let (lease, last) = match &reply {
+            Reply::Welcome { .. } => return,
+            Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
+            Reply::Opened { lease }
+            | Reply::Unpacked { lease, .. }
+            | Reply::Ended { lease, .. }
+            | Reply::Collected { lease } => (*lease, false),
+        };
+        let Some(route) = routes.get(&lease) else {
+            return;
+        };
+        // A lease that was dropped does not want to know.
+        route.send(reply).ok();
+        if last {
+            routes.remove(&lease);
+        }
+    }
+}
+
+/// tokio wants to see `WouldBlock`, and only that, when a descriptor is not ready after all.
+fn would_block(error: Errno) -> std::io::Error {
+    match error.errno {
+        Number::EAGAIN => std::io::ErrorKind::WouldBlock.into(),
+        Number::EINTR => std::io::ErrorKind::WouldBlock.into(),
+        errno => errno.into(),
+    }
+}
+
+fn unexpected(reply: &Reply) -> BackendError {
+    match reply {
+        Reply::Failed { reason, .. } => BackendError::Failed(reason.clone()),
+        other => BackendError::Failed(format!("the launcher answered out of order: {other:?}")),
+    }
+}
+
+/// A sandbox of this launcher. Dropping it without [`Lease::close`] ends it too.
+#[derive(Debug)]
+pub struct Lease {
+    id: u64,
+    link: Arc<Link>,
+    replies: mpsc::UnboundedReceiver<Reply>,
+    open: bool,
+}
+
+impl Lease {
+    async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), BackendError> {
+        self.link.send(request, descriptors).await
+    }
+
+    async fn next(&mut self) -> Result<Reply, BackendError> {
+        let reply = self.replies.recv().await.ok_or(BackendError::Gone)?;
+        if matches!(reply, Reply::Closed { .. } | Reply::Failed { .. }) {
+            self.open = false;
+        }
+        Ok(reply)
+    }
+
+    pub(super) async fn unpack(&mut self, archive: &Archive) -> Result<(), BackendError> {
+        let memory = sealed(c"files", archive)?;
+        self.send(&Request::Unpack { lease: self.id }, &[memory.as_fd()]).await?;
+        match self.next().await? {
+            Reply::Unpacked { result: Ok(()), .. } => Ok(()),
+            Reply::Unpacked { result: Err(UnpackError::File { index, errno }), .. } => Err(BackendError::Input {
+                index: usize::try_from(index).unwrap_or(usize::MAX),
+                reason: Number::from_raw(errno).desc().to_owned(),
+            }),
+            Reply::Unpacked { result: Err(UnpackError::Malformed), .. } => {
+                Err(BackendError::Failed("init could not read the archive of files".to_owned()))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn execute(
+        &mut self,
+        spec: &Spec,
+        limits: &Limits,
+        streams: [OwnedFd; 3],
+    ) -> Result<(), BackendError> {
+        let memory = sealed(c"arguments", spec)?;
+        let [input, output, error] = &streams;
+        let descriptors = [memory.as_fd(), input.as_fd(), output.as_fd(), error.as_fd()];
+        self.send(&Request::Execute { lease: self.id, limits: *limits }, &descriptors).await
+    }
+
+    pub(super) async fn ended(&mut self) -> Result<Ending, BackendError> {
+        match self.next().await? {
+            Reply::Ended { end, .. } => Ok(ending(end)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(super) async fn kill(&self, cause: Cause) -> Result<(), BackendError> {
+        self.send(&Request::Kill { lease: self.id, cause }, &[]).await
+    }
+
+    pub(super) async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
+        let memory = sealed(c"wanted", wanted)?;
+        self.send(&Request::Collect { lease: self.id }, &[memory.as_fd(), pipe.as_fd()]).await
+    }
+
+    pub(super) async fn close(mut self) -> Result<(), BackendError> {
+        self.send(&Request::Close { lease: self.id }, &[]).await?;
+        while self.open {
+            self.next().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.open || locked(&self.link.routes).is_none() {
+            return;
+        }
+        let (link, lease) = (Arc::clone(&self.link), self.id);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { link.send(&Request::Close { lease }, &[]).await.ok() });
+        }
+    }
+}
+
+fn sealed<T: serde::Serialize>(name: &std::ffi::CStr, value: &T) -> Result<OwnedFd, BackendError> {
+    let bytes = postcard::to_allocvec(value).map_err(|error| BackendError::Failed(error.to_string()))?;
+    fs::sealed_memory(name, &bytes).map_err(|errno| BackendError::Failed(errno.to_string()))
+}
+
+fn ending(end: End) -> Ending {
+    let mut denied: Vec<Denial> = Vec::new();
+    for (number, arguments, count) in end.denials {
+        let (syscall, argument) = filter::describe(number, arguments);
+        match denied.iter_mut().find(|known| known.syscall == syscall && known.argument == argument) {
+            Some(known) => known.count += count,
+            None => denied.push(Denial { syscall, argument, count }),
+        }
+    }
+    Ending {
+        exit: end.exit,
+        killed_for: end.killed_for,
+        out_of_memory: end.out_of_memory,
+        processes_refused: end.processes_refused,
+        file_at_limit: end.file_at_limit,
+        disk_full: end.disk_full,
+        denied,
+        usage: end.usage,
+    }
+}

@@ -1,0 +1,66 @@
+//! Text for terminals: foreign text made harmless, and tables.
+
+/// Foreign text for one line of a terminal: control characters, which could move the cursor,
+/// change the title or fake output of ours, are written as escapes.
+#[must_use]
+pub(super) fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_invisible(c) {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Characters that reorder or hide their neighbours.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Columns as wide as their widest cell, two spaces apart; nothing after the last.
+#[must_use]
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\x1b[31mb\r\nc"), "a\\u{1b}[31mb\\r\\nc");
+        assert_eq!(harmless("\u{202e}gpj.exe"), "\\u{202e}gpj.exe");
+        assert_eq!(harmless("größer ≥ 5"), "größer ≥ 5");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["a".to_owned(), "bb".to_owned()], vec!["ccc".to_owned(), String::new()]];
+        assert_eq!(table(&rows), "a    bb\nccc\n");
+        assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn letters_are_counted_not_bytes() {
+        let rows = [vec!["ä".to_owned(), "x".to_owned()], vec!["ab".to_owned(), "y".to_owned()]];
+        assert_eq!(table(&rows), "ä   x\nab  y\n");
+    }
+}

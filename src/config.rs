@@ -1,0 +1,266 @@
+//! The configuration: one JSON file over defaults that are data. Unknown and missing keys are
+//! errors; what a file does not say has its default in `profiles/`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::profile::{self, OutOfRange, Profile};
+use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
+
+const SERVICE: &str = include_str!("../profiles/service.toml");
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where runtimes are found.
+    pub runtimes: Sources,
+    /// The daemon.
+    pub service: Service,
+    /// The launcher.
+    pub launcher: Launcher,
+    /// Profiles by name.
+    pub profiles: BTreeMap<String, Profile>,
+    /// Languages, by name.
+    pub languages: Vec<Arc<Language>>,
+}
+
+/// Section `service`: the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Sandboxes that run at one time; 0 means one for each processor.
+    pub concurrency: usize,
+    /// Memory limits of all running sandboxes together, in bytes; 0 means three quarters of the
+    /// host's memory.
+    pub memory_budget_bytes: u64,
+    /// Jobs that wait.
+    pub queue_length: usize,
+    /// Of these, from one user.
+    pub queue_length_per_client: usize,
+    /// Largest request, in bytes.
+    pub body_bytes: usize,
+    /// Most files in a request.
+    pub input_files: usize,
+    /// Arguments and environment of a stage together, in bytes.
+    pub arguments_bytes: usize,
+    /// Time that running jobs have after SIGTERM, in milliseconds.
+    pub stop_deadline_ms: u64,
+    /// Whether all runtimes are tested when the daemon starts.
+    pub check_at_start: bool,
+    /// Limits on files handed out.
+    pub outputs: Outputs,
+}
+
+/// Section `service.outputs`: limits on files handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outputs {
+    /// Most files.
+    pub files: u64,
+    /// Most bytes in all files together.
+    pub bytes: u64,
+    /// Most directories above a file.
+    pub depth: u64,
+    /// Most directory entries that are looked at.
+    pub entries: u64,
+    /// Most time for all of it, in milliseconds.
+    pub time_ms: u64,
+}
+
+/// Section `launcher`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launcher {
+    /// First of the host ids that sandboxes use, where no subordinate range is given to the user.
+    pub id_base: u32,
+    /// How many ids; each sandbox takes two.
+    pub id_count: u32,
+    /// Most sandboxes that live at one time.
+    pub sandboxes: usize,
+    /// Where no cgroup counts: how often init adds up what the program uses, in microseconds.
+    pub sample_interval_us: u64,
+}
+
+/// A configuration that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not JSON.
+    #[error("the configuration is not JSON: {0}")]
+    Syntax(serde_json::Error),
+    /// A key is unknown, is missing, or has a value of the wrong kind.
+    #[error("{section}: {error}")]
+    Shape {
+        /// Where.
+        section: String,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
+    /// A profile contradicts itself.
+    #[error("profiles.{profile}: {error}")]
+    Profile {
+        /// Name of the profile.
+        profile: String,
+        /// The limit at fault.
+        error: OutOfRange,
+    },
+    /// A profile names a filter that does not exist.
+    #[error("profiles.{profile}: there is no system call filter {filter:?}")]
+    UnknownFilter {
+        /// Name of the profile.
+        profile: String,
+        /// Name of the filter.
+        filter: String,
+    },
+    /// There must be a profile for requests that name none.
+    #[error("profiles: there must be one called \"default\"")]
+    NoDefaultProfile,
+    /// The manifest of store paths is not as it should be.
+    #[error("the manifest of runtimes: {0}")]
+    Manifest(serde_json::Error),
+    /// A tree or the manifest does not fit the languages.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+impl Config {
+    /// The configuration that a JSON text gives; an empty object gives all defaults.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the place.
+    pub fn parse(json: &str) -> Result<Self, ConfigError> {
+        let given: Value = serde_json::from_str(json).map_err(ConfigError::Syntax)?;
+        let mut whole = defaults();
+        merge(&mut whole, given);
+        let raw: Raw = section("configuration", whole)?;
+        let profiles = raw
+            .profiles
+            .into_iter()
+            .map(|(name, value)| Ok((name.clone(), section(&format!("profiles.{name}"), value)?)))
+            .collect::<Result<BTreeMap<String, Profile>, ConfigError>>()?;
+        let languages = raw
+            .languages
+            .into_iter()
+            .map(|(name, value)| Ok(Arc::new(section(&format!("languages.{name}"), value)?)))
+            .collect::<Result<Vec<Arc<Language>>, ConfigError>>()?;
+        let config = Self {
+            runtimes: section("runtimes", raw.runtimes)?,
+            service: section("service", raw.service)?,
+            launcher: section("launcher", raw.launcher)?,
+            profiles,
+            languages,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        for (name, profile) in &self.profiles {
+            profile.check().map_err(|error| ConfigError::Profile { profile: name.clone(), error })?;
+            if !profile::FILTERS.iter().any(|(filter, _)| *filter == profile.seccomp) {
+                return Err(ConfigError::UnknownFilter { profile: name.clone(), filter: profile.seccomp.clone() });
+            }
+        }
+        if !self.profiles.contains_key("default") {
+            return Err(ConfigError::NoDefaultProfile);
+        }
+        Ok(())
+    }
+
+    /// The runtimes that this host has; `exists` tells whether a path exists, `manifest` is the
+    /// text of the manifest where one is configured.
+    ///
+    /// # Errors
+    /// A configured tree or manifest that does not fit.
+    pub fn catalogue(&self, manifest: Option<&str>, exists: &dyn Fn(&Path) -> bool) -> Result<Catalogue, ConfigError> {
+        let manifest: Option<StoreManifest> =
+            manifest.map(serde_json::from_str).transpose().map_err(ConfigError::Manifest)?;
+        Ok(runtime::find(&self.languages, &self.runtimes, manifest, exists)?)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    runtimes: Value,
+    service: Value,
+    launcher: Value,
+    profiles: BTreeMap<String, Value>,
+    languages: BTreeMap<String, Value>,
+}
+
+fn section<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T, ConfigError> {
+    serde_json::from_value(value).map_err(|error| ConfigError::Shape { section: name.to_owned(), error })
+}
+
+fn defaults() -> Value {
+    let built_in = |text: &str| toml::from_str::<Value>(text).expect("a test parses every built-in file");
+    let mut whole = built_in(SERVICE);
+    let files = |files: &[(&str, &str)]| {
+        Value::Object(files.iter().map(|(name, text)| ((*name).to_owned(), built_in(text))).collect())
+    };
+    let map = whole.as_object_mut().expect("a TOML file is a table");
+    map.insert("profiles".to_owned(), files(profile::BUILT_IN));
+    map.insert("languages".to_owned(), files(runtime::BUILT_IN));
+    whole
+}
+
+/// Puts `over` on top of `base`: objects key by key, everything else as a whole.
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_object_gives_the_defaults() {
+        let config = Config::parse("{}").unwrap();
+        assert_eq!(config.profiles.len(), profile::BUILT_IN.len());
+        assert_eq!(config.languages.len(), runtime::BUILT_IN.len());
+    }
+
+    #[test]
+    fn one_limit_can_be_changed_alone() {
+        let config = Config::parse(r#"{"profiles":{"default":{"run":{"wall_time_ms":1234}}}}"#).unwrap();
+        assert_eq!(config.profiles["default"].run.wall_time_ms, 1234);
+        assert_eq!(config.profiles["default"].run.processes, 64);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_that_say_where() {
+        for json in [r#"{"x":1}"#, r#"{"service":{"x":1}}"#, r#"{"profiles":{"default":{"run":{"x":1}}}}"#] {
+            let error = Config::parse(json).unwrap_err().to_string();
+            assert!(error.contains("unknown field `x`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_profile_must_be_complete() {
+        let error = Config::parse(r#"{"profiles":{"mine":{"title":"x"}}}"#).unwrap_err().to_string();
+        assert!(error.contains("profiles.mine") && error.contains("missing field"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_above_its_maximum_is_an_error() {
+        let error = Config::parse(r#"{"profiles":{"default":{"run":{"processes":100000}}}}"#).unwrap_err();
+        assert!(error.to_string().contains("processes"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_filter_is_an_error() {
+        let error = Config::parse(r#"{"profiles":{"default":{"seccomp":"nothing"}}}"#).unwrap_err();
+        assert!(error.to_string().contains("nothing"), "{error}");
+    }
+}

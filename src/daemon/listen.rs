@@ -1,0 +1,138 @@
+//! The socket that clients connect to: handed over by systemd, or made here.
+
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::stat::{Mode, umask};
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// What systemd handed over can't be used.
+    #[error("the socket that was handed over: {0}")]
+    HandedOver(std::io::Error),
+    /// Another daemon listens there.
+    #[error("{path}: somebody listens there already", path = .0.display())]
+    InUse(PathBuf),
+    /// There is something else than a socket.
+    #[error("{path}: there is something that is no socket, and stays", path = .0.display())]
+    NoSocket(PathBuf),
+    /// It could not be made.
+    #[error("{path}: {error}", path = path.display())]
+    Path {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A socket that listens. One that was made here goes away with it.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// The socket.
+    pub(super) socket: tokio::net::UnixListener,
+    made: Option<PathBuf>,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(path) = &self.made {
+            // The error is that somebody else has removed it.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+/// The socket that was handed over, else one on this path; `None` where there is neither. Needs
+/// a tokio runtime.
+pub(super) fn take(path: Option<&Path>) -> Result<Option<Listener>, ListenError> {
+    if let Some(socket) = ListenFd::from_env().take_unix_listener(0).map_err(ListenError::HandedOver)? {
+        return adopt(socket, None).map(Some).map_err(ListenError::HandedOver);
+    }
+    path.map(bind).transpose()
+}
+
+fn bind(path: &Path) -> Result<Listener, ListenError> {
+    let failed = |error| ListenError::Path { path: path.to_owned(), error };
+    remove_stale(path)?;
+    // The mode has to be right from the first moment on: between bind and chmod anybody could
+    // connect. The group is that of the directory or of the process, as the administrator has it.
+    let before = umask(Mode::from_bits_truncate(0o117));
+    let bound = UnixListener::bind(path);
+    umask(before);
+    adopt(bound.map_err(failed)?, Some(path)).map_err(failed)
+}
+
+/// Removes a socket that a daemon left behind which is no more; nothing else.
+fn remove_stale(path: &Path) -> Result<(), ListenError> {
+    let failed = |error| ListenError::Path { path: path.to_owned(), error };
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ListenError::NoSocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(ListenError::InUse(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn adopt(socket: UnixListener, made: Option<&Path>) -> std::io::Result<Listener> {
+    // What is handed over comes without it, and children must not inherit it.
+    fcntl(socket.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    socket.set_nonblocking(true)?;
+    Ok(Listener { socket: tokio::net::UnixListener::from_std(socket)?, made: made.map(Path::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_socket_is_for_owner_and_group_and_goes_away_with_its_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let listener = bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        bind(&path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_served_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api.sock");
+        let _other = UnixListener::bind(&path).unwrap();
+        assert!(matches!(bind(&path), Err(ListenError::InUse(_))));
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "mine").unwrap();
+        assert!(matches!(bind(&path), Err(ListenError::NoSocket(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    }
+}

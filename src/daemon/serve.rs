@@ -1,0 +1,197 @@
+//! Serves the API: accepts connections within limits, and finishes their answers at the end.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use crate::api::{self, Client};
+
+use super::listen::Listener;
+
+/// Most connections at one time; the next wait in the socket's backlog.
+const CONNECTIONS: usize = 512;
+/// Of these, from one user; the next are closed at once, so that others still get in.
+const CONNECTIONS_PER_CLIENT: usize = 256;
+/// Time that a client has to send the head of a request, also of the next on the same connection.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Largest head of a request, in bytes.
+const HEAD_BYTES: usize = 64 << 10;
+/// How long to wait after accept(2) has failed, as where descriptors run out.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Serves one connection until it closes; `client` is who is at its other end.
+pub async fn serve_stream<I>(state: api::State, stream: I, client: Client)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    // Dropping the sender would mean to stop.
+    let (_running, stopping) = watch::channel(false);
+    serve_connection(api::router(state), stream, client, stopping).await;
+}
+
+/// Accepts and serves until told to stop; then finishes the answers that are under way.
+pub(super) async fn serve(listener: Listener, state: api::State, mut stopping: watch::Receiver<bool>) {
+    let router = api::router(state);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let shares = Shares::default();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+            _ = connections.join_next(), if !connections.is_empty() => continue,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, client, place)) = accepted else {
+            continue;
+        };
+        let Some(share) = shares.take(client.uid) else {
+            warn!(uid = client.uid, "a user has as many connections as one may");
+            continue;
+        };
+        debug!(uid = client.uid, gid = client.gid, client_pid = client.pid, "a client has connected");
+        let (router, stopping) = (router.clone(), stopping.clone());
+        connections.spawn(async move {
+            serve_connection(router, stream, client, stopping).await;
+            drop((share, place));
+        });
+    }
+    // Closed before the rest is waited for: whoever connects now is refused, not kept waiting.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// The next connection, when there is a place for it.
+async fn accept(
+    listener: &Listener,
+    places: &Arc<Semaphore>,
+) -> Option<(UnixStream, Client, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let accepted = listener.socket.accept().await.and_then(|(stream, _)| {
+        let peer = stream.peer_cred()?;
+        Ok((stream, Client { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() }))
+    });
+    match accepted {
+        Ok((stream, client)) => Some((stream, client, place)),
+        Err(error) => {
+            warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_RETRY).await;
+            None
+        }
+    }
+}
+
+async fn serve_connection<I>(router: Router, stream: I, client: Client, mut stopping: watch::Receiver<bool>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        TowerToHyperService::new(router.clone()).call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let told_to_stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let ended = tokio::select! {
+        result = connection.as_mut() => Some(result),
+        () = told_to_stop => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        debug!(uid = client.uid, %error, "a connection broke off");
+    }
+}
+
+/// Connections by user.
+#[derive(Debug, Clone, Default)]
+struct Shares {
+    counts: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// One connection of a user, until it is dropped.
+#[derive(Debug)]
+struct Share {
+    shares: Shares,
+    uid: u32,
+}
+
+impl Shares {
+    fn take(&self, uid: u32) -> Option<Share> {
+        let mut counts = self.counts();
+        let count = counts.entry(uid).or_default();
+        if *count >= CONNECTIONS_PER_CLIENT {
+            return None;
+        }
+        *count += 1;
+        Some(Share { shares: self.clone(), uid })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+        // Nothing under this lock can panic half-way.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut counts = self.shares.counts();
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// Raises the number of open files to what is allowed: every connection is one, and every run
+/// several; the usual 1024 is for programs that use select(2).
+pub(super) fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_with_all_connections_leaves_room_for_others() {
+        let shares = Shares::default();
+        let mut taken: Vec<Share> = (0..CONNECTIONS_PER_CLIENT).map(|_| shares.take(1).unwrap()).collect();
+        assert!(shares.take(1).is_none());
+        assert!(shares.take(2).is_some());
+        taken.pop();
+        assert!(shares.take(1).is_some());
+        drop(taken);
+        assert!(shares.counts().is_empty());
+    }
+}

@@ -1,0 +1,474 @@
+//! Process 1 of a sandbox.
+//!
+//! Init mounts what is the sandbox's own, gives up what it does not need, and then serves the
+//! launcher: writes files before programs run and hands files out when they are dead, reaps
+//! orphans, refuses held system calls and takes their names down, kills all when told to, and, on
+//! hosts without cgroups, adds up what the program uses. It executes nothing and trusts nothing
+//! that it finds in the jail. It is root inside and not dumpable, so the program cannot touch it;
+//! when it dies, the kernel kills everything in the sandbox.
+
+mod collect;
+mod sample;
+mod unpack;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::errno::Errno as Number;
+use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Gid, Pid, Uid, chdir, setgroups, sethostname, setresgid, setresuid};
+use serde::{Deserialize, Serialize};
+
+use super::{At, StepError, capability_error, filter};
+use crate::plan::{Cause, Identity, Jail, PROGRAM_ID, Step, Watch};
+use crate::sys::process::{self, Child, Side};
+use crate::sys::{Call, Errno, namespace, seccomp, socket};
+
+pub use unpack::UnpackError;
+
+/// What the launcher tells init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The id maps are written.
+    Mapped,
+    /// Write the files of the archive in the memory file that comes along.
+    Unpack,
+    /// A program is about to start; its listener comes through the socket that comes along.
+    Begin {
+        /// What to watch, where no cgroup does.
+        watch: Option<Watch>,
+        /// How often to look, in microseconds.
+        interval_us: u64,
+        /// Whether the first held call ends the program.
+        kill_on_denial: bool,
+    },
+    /// Kill every process but init.
+    Kill,
+    /// The main process is dead and reaped: end what is left, and report.
+    Finish {
+        /// Whether to look for files at this size and for a full disk.
+        inspect_file_size: Option<u64>,
+    },
+    /// Write what is wanted (first descriptor, a memory file) to the second descriptor, a pipe.
+    Collect,
+}
+
+/// What init tells the launcher.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The jail is complete.
+    Ready,
+    /// It could not be made: this step failed with this errno.
+    Failed(Step, i32),
+    /// The files are written, or not.
+    Unpacked(Result<(), UnpackError>),
+    /// The program has met a limit that init watches.
+    Exceeded(Cause),
+    /// Everything but init is dead.
+    Finished(Finished),
+    /// Everything that was wanted is in the pipe.
+    Collected,
+}
+
+/// What init knows of a stage that is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Why init ended it, where init did.
+    pub exceeded: Option<Cause>,
+    /// Held calls: number, first two arguments, and how often.
+    pub denials: Vec<(i32, [u64; 2], u64)>,
+    /// Processor time of orphans, in microseconds.
+    pub orphans_cpu_us: u64,
+    /// Largest resident set of an orphan, in bytes.
+    pub orphans_peak_bytes: u64,
+    /// Most memory that a sample found, in bytes.
+    pub sampled_memory_bytes: u64,
+    /// Processor time that samples found, in microseconds.
+    pub sampled_cpu_us: u64,
+    /// Most processes and threads that a sample found.
+    pub sampled_processes: u64,
+    /// Whether a sample found more processes than are allowed.
+    pub processes_met: bool,
+    /// Whether a file has the largest size that is allowed.
+    pub file_at_limit: bool,
+    /// Whether the writable file system is full.
+    pub disk_full: bool,
+}
+
+/// Most different refused calls that are kept apart.
+const DENIALS: usize = 16;
+
+/// Largest message between launcher and init, in bytes.
+pub const MESSAGE_BYTES: usize = 4096;
+
+/// Kernel files that tell of the host, or whose writing would reach it; covered in every sandbox.
+const MASKED: [&str; 17] = [
+    "acpi",
+    "bus",
+    "config.gz",
+    "driver",
+    "fs",
+    "interrupts",
+    "iomem",
+    "irq",
+    "kallsyms",
+    "kcore",
+    "keys",
+    "key-users",
+    "locks",
+    "modules",
+    "scsi",
+    "sysrq-trigger",
+    "timer_list",
+];
+
+/// Makes init. The caller is single-threaded, stands in the mount namespace of the template and in
+/// the network namespace that the sandbox is to have, writes the maps, and sends
+/// [`Command::Mapped`].
+///
+/// # Errors
+/// The process could not be made. Later failures come as [`Report::Failed`].
+pub fn start(jail: &Jail, control: BorrowedFd<'_>) -> Result<Child, StepError> {
+    let namespaces = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    match process::clone(namespaces, None).at(Step::CloneInit)? {
+        Side::Parent(child) => Ok(child),
+        Side::Child => {
+            let served = process::close_all_but(&[control]).at(Step::CloneInit).and_then(|()| prepare(jail, control));
+            if let Err(error) = served {
+                // Where this fails too, the launcher sees that init is dead.
+                tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
+                process::leave(1);
+            }
+            let status = serve(control).map_or(1, |()| 0);
+            process::leave(status);
+        }
+    }
+}
+
+fn tell(control: BorrowedFd<'_>, report: &Report) -> Result<(), Errno> {
+    let bytes = postcard::to_allocvec(report).map_err(|_| Errno { call: "sendmsg", errno: Number::EMSGSIZE })?;
+    socket::send(control, &bytes, &[])
+}
+
+/// Takes one command, or `None` where the launcher is gone.
+fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errno> {
+    let mut buffer = [0; MESSAGE_BYTES];
+    let message = socket::receive(control, &mut buffer)?;
+    if message.length == 0 {
+        return Ok(None);
+    }
+    let command = postcard::from_bytes(buffer.get(..message.length).unwrap_or_default())
+        .map_err(|_| Errno { call: "recvmsg", errno: Number::EBADMSG })?;
+    Ok(Some((command, message.descriptors)))
+}
+
+fn prepare(jail: &Jail, control: BorrowedFd<'_>) -> Result<(), StepError> {
+    match hear(control).at(Step::MapIds)? {
+        Some((Command::Mapped, _)) => {}
+        _ => process::leave(0), // the launcher could not write the maps, or is gone
+    }
+    become_root(jail.identity).at(Step::BecomeInit)?;
+    sethostname("sandbox").call("sethostname").at(Step::SetHostName)?;
+    mount_proc().at(Step::MountProc)?;
+    mask_proc().at(Step::MaskProc)?;
+    mount_scratch(jail).at(Step::MountScratch)?;
+    confine().at(Step::ConfineInit)?;
+    tell(control, &Report::Ready).at(Step::ConfineInit)
+}
+
+fn become_root(identity: Identity) -> Result<(), Errno> {
+    let (uid, gid) = match identity {
+        Identity::Own { .. } => (Uid::from_raw(0), Gid::from_raw(0)),
+        Identity::Shared => (Uid::from_raw(PROGRAM_ID), Gid::from_raw(PROGRAM_ID)),
+    };
+    if matches!(identity, Identity::Own { .. }) {
+        setgroups(&[]).call("setgroups")?;
+    }
+    setresgid(gid, gid, gid).call("setresgid")?;
+    setresuid(uid, uid, uid).call("setresuid")?;
+    chdir("/").call("chdir")
+}
+
+const NOTHING: Option<&str> = None;
+
+fn mount_proc() -> Result<(), Errno> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // The program sees its own processes only: not even that init is there.
+    mount(Some("proc"), "/proc", Some("proc"), flags, Some("hidepid=invisible")).call("mount")
+}
+
+fn mask_proc() -> Result<(), Errno> {
+    for name in MASKED {
+        let path = format!("/proc/{name}");
+        let Ok(found) = std::fs::symlink_metadata(&path) else {
+            continue;
+        };
+        if found.is_dir() {
+            let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), flags, Some("size=0,nr_inodes=1")).call("mount")?;
+        } else {
+            mount(Some("/dev/null"), path.as_str(), NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
+        }
+    }
+    // Readable, because programs ask it for limits of the kernel, but never writable.
+    mount(Some("/proc/sys"), "/proc/sys", NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING).call("mount")?;
+    namespace::set_mount_attributes(c"/proc/sys", libc::MOUNT_ATTR_RDONLY)
+}
+
+/// One tmpfs for everything that the program can write, so that there is one limit.
+fn mount_scratch(jail: &Jail) -> Result<(), Errno> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = format!("mode=0755,size={},nr_inodes={}", jail.disk_bytes, jail.disk_files);
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), flags, Some(options.as_str())).call("mount")?;
+    let owner = std::os::unix::fs::chown::<&str>;
+    for (directory, mode) in [("/tmp/workspace", 0o700), ("/tmp/tmp", 0o1777), ("/tmp/shm", 0o1777)] {
+        std::fs::create_dir(directory).call("mkdir")?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(directory, mode).call("chmod")?;
+        owner(directory, Some(PROGRAM_ID), Some(PROGRAM_ID)).call("chown")?;
+    }
+    for (from, to) in [("/tmp/workspace", "/workspace"), ("/tmp/shm", "/dev/shm"), ("/tmp/tmp", "/tmp")] {
+        mount(Some(from), to, NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
+    }
+    Ok(())
+}
+
+/// Keeps what init needs to kill, read, write and watch inside its own sandbox, for good.
+fn confine() -> Result<(), Errno> {
+    let kept: CapsHashSet = [
+        Capability::CAP_KILL,
+        Capability::CAP_CHOWN,
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_SYS_PTRACE, // to see processes in a proc that hides them; it attaches to none
+    ]
+    .into_iter()
+    .collect();
+    for capability in caps::all() {
+        let there = caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
+        if there && !kept.contains(&capability) {
+            caps::drop(None, CapSet::Bounding, capability).map_err(capability_error)?;
+        }
+    }
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(capability_error)?;
+    caps::set(None, CapSet::Effective, &kept).map_err(capability_error)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(capability_error)?;
+    seccomp::no_new_privileges()?;
+    prctl::set_dumpable(false).call("prctl")?;
+    // After the changes of credentials, each of which resets it.
+    prctl::set_pdeathsig(Signal::SIGKILL).call("prctl")
+}
+
+/// The stage that is under way.
+#[derive(Debug, Default)]
+struct Stage {
+    /// Where the listener comes from.
+    handover: Option<OwnedFd>,
+    /// Where held calls are told.
+    listener: Option<OwnedFd>,
+    kill_on_denial: bool,
+    sampler: Option<sample::Sampler>,
+    finished: Finished,
+    children_before: (Duration, u64),
+}
+
+/// Serves the launcher until it closes the socket.
+fn serve(control: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut children = SigSet::empty();
+    children.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&children), None).call("sigprocmask")?;
+    let orphans = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
+    let mut stage = Stage::default();
+    loop {
+        let ready = wait(control, &orphans, &stage)?;
+        if ready.orphans {
+            while let Ok(Some(_)) = orphans.read_signal() {}
+            reap();
+        }
+        if ready.handover {
+            take_listener(&mut stage);
+        }
+        if ready.listener {
+            refuse(control, &mut stage)?;
+        }
+        if let Some(sampler) = &mut stage.sampler
+            && let Some(cause) = sampler.sample_if_due(&mut stage.finished, stage.children_before.0)
+        {
+            stage.finished.exceeded.get_or_insert(cause);
+            kill_all();
+            tell(control, &Report::Exceeded(cause))?;
+        }
+        if ready.control {
+            match hear(control)? {
+                Some((command, descriptors)) => obey(control, command, descriptors, &mut stage)?,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ready {
+    control: bool,
+    orphans: bool,
+    handover: bool,
+    listener: bool,
+}
+
+fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Ready, Errno> {
+    let timeout = match &stage.sampler {
+        Some(sampler) => {
+            // Rounded up: poll(2) counts in milliseconds, and must not spin on the rest of one.
+            let left = sampler.due().saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        }
+        None => PollTimeout::NONE,
+    };
+    let mut entries = vec![PollFd::new(control, PollFlags::POLLIN), PollFd::new(orphans.as_fd(), PollFlags::POLLIN)];
+    let optional = [&stage.handover, &stage.listener];
+    entries.extend(optional.into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+    match poll(&mut entries, timeout) {
+        Ok(_) | Err(Number::EINTR) => {}
+        Err(errno) => {
+            return Err(Errno { call: "poll", errno });
+        }
+    }
+    let mut flags = entries.iter().map(|entry| entry.any().unwrap_or(false));
+    let mut next = || flags.next().unwrap_or(false);
+    Ok(Ready {
+        control: next(),
+        orphans: next(),
+        handover: stage.handover.is_some() && next(),
+        listener: stage.listener.is_some() && next(),
+    })
+}
+
+fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, stage: &mut Stage) -> Result<(), Errno> {
+    let mut descriptors = descriptors.into_iter();
+    match command {
+        Command::Mapped => Ok(()),
+        Command::Unpack => {
+            let result =
+                descriptors.next().map_or(Err(UnpackError::Malformed), |archive| unpack::unpack(archive.as_fd()));
+            tell(control, &Report::Unpacked(result))
+        }
+        Command::Begin { watch, interval_us, kill_on_denial } => {
+            *stage = Stage {
+                handover: descriptors.next(),
+                kill_on_denial,
+                sampler: watch.map(|watch| sample::Sampler::new(watch, Duration::from_micros(interval_us))),
+                children_before: process::usage_of_children()?,
+                ..Stage::default()
+            };
+            Ok(())
+        }
+        Command::Kill => {
+            kill_all();
+            Ok(())
+        }
+        Command::Finish { inspect_file_size } => {
+            kill_all();
+            wait_until_alone();
+            let mut over = std::mem::take(stage);
+            let (cpu, peak) = process::usage_of_children()?;
+            let spent = cpu.saturating_sub(over.children_before.0);
+            over.finished.orphans_cpu_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
+            over.finished.orphans_peak_bytes = if peak > over.children_before.1 { peak } else { 0 };
+            if let Some(size) = inspect_file_size {
+                over.finished.disk_full = sample::disk_is_full();
+                over.finished.file_at_limit = collect::has_file_of(size);
+            }
+            tell(control, &Report::Finished(over.finished))
+        }
+        Command::Collect => {
+            if let (Some(wanted), Some(pipe)) = (descriptors.next(), descriptors.next()) {
+                collect::collect(wanted.as_fd(), pipe)?;
+            }
+            tell(control, &Report::Collected)
+        }
+    }
+}
+
+fn take_listener(stage: &mut Stage) {
+    if let Some(handover) = stage.handover.take() {
+        let mut buffer = [0; 16];
+        // An error or an end of file: the program died before its filter stood, and nothing was held.
+        stage.listener = socket::receive(handover.as_fd(), &mut buffer)
+            .ok()
+            .and_then(|message| message.descriptors.into_iter().next());
+    }
+}
+
+/// Refuses one held call and takes it down.
+fn refuse(control: BorrowedFd<'_>, stage: &mut Stage) -> Result<(), Errno> {
+    let Some(listener) = &stage.listener else {
+        return Ok(());
+    };
+    let notification = match seccomp::next_notification(listener.as_fd()) {
+        Ok(notification) => notification,
+        // The caller died while it was held.
+        Err(Errno { errno: Number::ENOENT | Number::EINTR | Number::EAGAIN, .. }) if listener_lives(listener) => {
+            return Ok(());
+        }
+        // Every process under the filter is dead.
+        Err(_) => {
+            stage.listener = None;
+            return Ok(());
+        }
+    };
+    let number = notification.number;
+    let arguments = filter::relevant_arguments(number, notification.arguments);
+    let denials = &mut stage.finished.denials;
+    if let Some(known) = denials.iter_mut().find(|known| known.0 == number && known.1 == arguments) {
+        known.2 += 1;
+    } else if denials.len() < DENIALS {
+        denials.push((number, arguments, 1));
+    }
+    if stage.kill_on_denial {
+        stage.finished.exceeded.get_or_insert(Cause::Denied);
+        kill_all();
+        return tell(control, &Report::Exceeded(Cause::Denied));
+    }
+    match seccomp::refuse(listener.as_fd(), notification.id, Number::EPERM) {
+        // ENOENT: the caller died while it was held.
+        Ok(()) | Err(Errno { errno: Number::ENOENT, .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn listener_lives(listener: &OwnedFd) -> bool {
+    let mut entry = [PollFd::new(listener.as_fd(), PollFlags::empty())];
+    poll(&mut entry, PollTimeout::ZERO).is_ok()
+        && !entry.iter().any(|entry| entry.revents().is_some_and(|found| found.contains(PollFlags::POLLHUP)))
+}
+
+/// Kills every process of the sandbox but init; kill(2) with -1 reaches all at one moment, so that
+/// no fork can slip through.
+fn kill_all() -> bool {
+    kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok()
+}
+
+fn reap() {
+    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {}
+}
+
+/// Kills and reaps until nothing but init is left.
+fn wait_until_alone() {
+    while kill_all() {
+        reap();
+        // What is dying in the kernel: no event tells when a process that is not our child is gone.
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    reap();
+}

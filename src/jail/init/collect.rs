@@ -1,0 +1,187 @@
+//! Hands out the files that a client wants, when every process is dead: only regular files, found
+//! without following any link, with a limit on everything.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use nix::dir::{Dir, Type};
+use nix::errno::Errno as Number;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::plan::{Found, Omission, Wanted};
+use crate::sys::{Call, Errno, fs};
+
+const WANTED_BYTES: usize = 1 << 20;
+/// Most omitted files that are named.
+const OMISSIONS: u64 = 100;
+
+/// A directory walk with limits; visits paths in an order of its own.
+struct Walk {
+    deadline: Instant,
+    entries_left: u64,
+    depth: u64,
+}
+
+/// What a walk does with what it meets.
+enum Met<'a> {
+    /// Something that is no directory.
+    Entry(&'a Path),
+    /// A directory that lies too deep.
+    TooDeep(&'a Path),
+}
+
+impl Walk {
+    /// Calls `visit` for what lies below `/workspace` until it returns false or a limit is met;
+    /// returns whether it saw everything.
+    fn run(&mut self, workspace: BorrowedFd<'_>, visit: &mut dyn FnMut(Met<'_>) -> bool) -> bool {
+        let mut pending = vec![(std::path::PathBuf::new(), 0)];
+        while let Some((path, depth)) = pending.pop() {
+            let at = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
+            let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
+            let Ok(directory) = fs::open_beneath(workspace, at, flags, Mode::empty()) else {
+                continue;
+            };
+            let Ok(directory) = Dir::from_fd(directory) else {
+                continue;
+            };
+            for entry in directory {
+                let Ok(entry) = entry else { break };
+                let name = entry.file_name().to_bytes();
+                if matches!(name, b"." | b"..") {
+                    continue;
+                }
+                if self.entries_left == 0 || Instant::now() >= self.deadline {
+                    return false;
+                }
+                self.entries_left -= 1;
+                let path = path.join(OsStr::from_bytes(name));
+                let go_on = match entry.file_type() {
+                    Some(Type::Directory) if depth < self.depth => {
+                        pending.push((path, depth + 1));
+                        true
+                    }
+                    Some(Type::Directory) => visit(Met::TooDeep(&path)),
+                    _ => visit(Met::Entry(&path)),
+                };
+                if !go_on {
+                    return true;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// A regular file, opened without following links and without waiting for anything.
+fn open_regular(workspace: BorrowedFd<'_>, path: &Path) -> Result<(File, u64), Omission> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    // ELOOP is a link, ENXIO a socket; a FIFO opens at once without a writer and is told below.
+    let opened = fs::open_beneath(workspace, path, flags, Mode::empty()).map_err(|error| match error.errno {
+        Number::ELOOP | Number::ENXIO => Omission::NotRegular,
+        _ => Omission::Unreadable,
+    })?;
+    let opened = File::from(opened);
+    let found = opened.metadata().map_err(|_| Omission::Unreadable)?;
+    if !found.is_file() {
+        return Err(Omission::NotRegular);
+    }
+    Ok((opened, found.len()))
+}
+
+/// Writes what is wanted to the pipe, each file behind a [`Found`] with its length before it.
+pub(super) fn collect(wanted: BorrowedFd<'_>, pipe: OwnedFd) -> Result<(), Errno> {
+    let mut pipe = File::from(pipe);
+    let malformed = Errno { call: "pread", errno: Number::EBADMSG };
+    let wanted: Wanted = postcard::from_bytes(&fs::read_whole(wanted, WANTED_BYTES)?).map_err(|_| malformed)?;
+    let patterns = patterns(&wanted.patterns).map_err(|_| malformed)?;
+    let workspace = File::open("/workspace").call("open")?;
+    let mut walk = Walk {
+        deadline: Instant::now() + Duration::from_millis(wanted.time_ms),
+        entries_left: wanted.entries,
+        depth: wanted.depth,
+    };
+    let (mut files, mut bytes_left, mut omissions) = (0, wanted.bytes, 0);
+    // A broken pipe means that the client is gone; there is nobody to tell.
+    let mut broken = false;
+    let complete = walk.run(workspace.as_fd(), &mut |met| {
+        let (path, opened) = match met {
+            Met::TooDeep(path) => (path, Err(Omission::TooDeep)),
+            Met::Entry(path) if !patterns.is_match(path) => return true,
+            Met::Entry(path) if files >= wanted.files => (path, Err(Omission::TooMany)),
+            Met::Entry(path) => (path, open_regular(workspace.as_fd(), path)),
+        };
+        let opened =
+            opened.and_then(|(file, size)| if size > bytes_left { Err(Omission::TooLarge) } else { Ok((file, size)) });
+        let name = path.as_os_str().as_bytes().to_vec();
+        let written = match opened {
+            Ok((file, size)) => {
+                files += 1;
+                bytes_left -= size;
+                hand_out(&mut pipe, name, file, size)
+            }
+            Err(_) if omissions >= OMISSIONS => Ok(()),
+            Err(reason) => {
+                omissions += 1;
+                put(&mut pipe, &Found::Omitted { path: name, reason })
+            }
+        };
+        broken = written.is_err();
+        !broken
+    });
+    if !complete && !broken {
+        broken = put(&mut pipe, &Found::Omitted { path: Vec::new(), reason: Omission::TooLate }).is_err();
+    }
+    if !broken {
+        // As above: a client that is gone now has lost nothing.
+        drop(put(&mut pipe, &Found::End));
+    }
+    Ok(())
+}
+
+/// Patterns as clients write them: `*` stays within a directory, `**` does not.
+fn patterns(texts: &[String]) -> Result<GlobSet, globset::Error> {
+    let mut set = GlobSetBuilder::new();
+    for text in texts {
+        set.add(GlobBuilder::new(text).literal_separator(true).build()?);
+    }
+    set.build()
+}
+
+fn put(pipe: &mut File, found: &Found) -> std::io::Result<()> {
+    let bytes = postcard::to_allocvec(found).map_err(std::io::Error::other)?;
+    let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
+    pipe.write_all(&length.to_le_bytes())?;
+    pipe.write_all(&bytes)
+}
+
+/// Exactly `size` bytes follow the header, whatever the file has become.
+fn hand_out(pipe: &mut File, path: Vec<u8>, file: File, size: u64) -> std::io::Result<()> {
+    put(pipe, &Found::File { path, size })?;
+    let sent = std::io::copy(&mut file.take(size), pipe)?;
+    std::io::copy(&mut std::io::repeat(0).take(size - sent), pipe)?;
+    Ok(())
+}
+
+/// Whether a regular file of this size is there, as a write that met the limit leaves it; looks for
+/// a tenth of a second at most.
+pub(super) fn has_file_of(size: u64) -> bool {
+    let deadline = Instant::now() + Duration::from_millis(100);
+    ["/workspace", "/tmp", "/dev/shm"].into_iter().filter_map(|directory| File::open(directory).ok()).any(|directory| {
+        let mut walk = Walk { deadline, entries_left: 20_000, depth: 64 };
+        let mut found = false;
+        walk.run(directory.as_fd(), &mut |met| {
+            if let Met::Entry(path) = met {
+                found = open_regular(directory.as_fd(), path).is_ok_and(|(_, length)| length == size);
+            }
+            !found
+        });
+        found
+    })
+}

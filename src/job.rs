@@ -1,0 +1,432 @@
+//! Jobs and what becomes of them: the request after it was checked, and the outcome with its
+//! verdicts. No I/O; [`verdict`] alone decides why a stage is said to have ended.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Cause, FilePath, Step};
+use crate::profile::Limits;
+
+/// One run of one program, checked and complete.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Names the job in answers, events and the journal.
+    pub id: JobId,
+    /// Id of the runtime.
+    pub runtime: String,
+    /// Name of the profile.
+    pub profile: String,
+    /// How to compile, for languages that are compiled.
+    pub compile: Option<StageRequest>,
+    /// How to run.
+    pub run: StageRequest,
+    /// Source and data files.
+    pub files: Vec<InputFile>,
+    /// Bytes on standard input of the run stage.
+    pub stdin: Vec<u8>,
+    /// Patterns of files to hand out; empty for none.
+    pub outputs: Vec<String>,
+}
+
+/// Name of a job: a random UUID.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(String);
+
+impl JobId {
+    /// A name that no other job has.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4().to_string())
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One stage of a job, with placeholders filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageRequest {
+    /// Arguments, the program first.
+    pub argv: Vec<String>,
+    /// All variables of the environment.
+    pub env: BTreeMap<String, String>,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// A file to write into `/workspace` before the first stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// Where, below `/workspace`.
+    pub path: FilePath,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// Stages of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Makes the program out of the sources.
+    Compile,
+    /// Runs the program.
+    Run,
+}
+
+/// Why a stage ended, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It exited with status 0.
+    Ok,
+    /// It exited with another status.
+    NonzeroExit,
+    /// A signal ended it.
+    Signalled,
+    /// It took more time by the clock than its limit.
+    WallTimeExceeded,
+    /// It took more processor time than its limit.
+    CpuTimeExceeded,
+    /// It took more memory than its limit.
+    MemoryExceeded,
+    /// It wrote more to standard output or standard error than its limit.
+    OutputExceeded,
+    /// It wanted more processes and threads than its limit.
+    ProcessesExceeded,
+    /// It wanted a larger file than its limit.
+    FileSizeExceeded,
+    /// It filled its disk.
+    DiskExceeded,
+    /// It made a system call that is refused, and ended because of it.
+    SyscallDenied,
+    /// It was cancelled.
+    Cancelled,
+    /// Of a whole job: its compile stage did not end well, so there was nothing to run.
+    CompileFailed,
+}
+
+/// Which mechanism holds the limits on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EnforcedBy {
+    /// A cgroup v2 leaf for each sandbox.
+    Cgroup2,
+    /// Resource limits of the processes, and a sampler that adds up what they use.
+    Rlimit,
+}
+
+/// What a stage used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Time by the clock, in microseconds.
+    pub wall_time_us: u64,
+    /// Processor time of all processes, in microseconds.
+    pub cpu_time_us: u64,
+    /// Most memory at one time, in bytes.
+    pub memory_peak_bytes: u64,
+    /// Most processes and threads at one time.
+    pub processes_peak: u64,
+    /// Bytes read from disks; absent where nothing counts them.
+    pub read_bytes: Option<u64>,
+    /// Bytes written to disks; absent where nothing counts them.
+    pub written_bytes: Option<u64>,
+}
+
+/// A system call that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Denial {
+    /// Name of the call, such as `socket`.
+    pub syscall: String,
+    /// What about it was refused, such as `AF_INET`; null where the call itself is.
+    pub argument: Option<String>,
+    /// How often.
+    pub count: u64,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.argument {
+            Some(argument) => write!(f, "{}({argument})", self.syscall),
+            None => f.write_str(&self.syscall),
+        }
+    }
+}
+
+/// All that is known of the end of a stage; [`verdict`] makes a status of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// How the main process ended.
+    pub exit: Exit,
+    /// Why we ended it, if we did.
+    pub killed_for: Option<Cause>,
+    /// Whether the kernel's out-of-memory killer struck in the sandbox.
+    pub out_of_memory: bool,
+    /// Whether the limit of processes was met.
+    pub processes_refused: bool,
+    /// Whether a file stood at the limit of file size at the end.
+    pub file_at_limit: bool,
+    /// Whether the disk was full at the end.
+    pub disk_full: bool,
+    /// System calls that were refused.
+    pub denied: Vec<Denial>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// How the main process of a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exit {
+    /// It exited with this status.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+    /// It never started: this step of its start failed with this errno.
+    NotStarted(Step, i32),
+}
+
+/// Status and reason of a stage, from what is known of its end.
+///
+/// What we did to the program comes before what it did to itself, and a cause that explains a bad
+/// end comes before the bad end. A program that met a limit and went on to exit with 0 is `ok`.
+#[must_use]
+pub fn verdict(ending: &Ending, limits: &Limits) -> (Status, Option<String>) {
+    let killed_for = ending.killed_for;
+    if killed_for == Some(Cause::Cancelled) {
+        return (Status::Cancelled, Some("cancelled by the client".to_owned()));
+    }
+    if ending.out_of_memory || killed_for == Some(Cause::Memory) {
+        return (Status::MemoryExceeded, Some(format!("more than {} bytes of memory", limits.memory_bytes)));
+    }
+    if killed_for == Some(Cause::Denied) {
+        return (Status::SyscallDenied, Some(denied_reason(&ending.denied)));
+    }
+    let ended_well = killed_for.is_none() && ending.exit == Exit::Code(0);
+    if !ended_well && (ending.processes_refused || killed_for == Some(Cause::Processes)) {
+        return (Status::ProcessesExceeded, Some(format!("more than {} processes and threads", limits.processes)));
+    }
+    match killed_for {
+        Some(Cause::Output) => {
+            return (Status::OutputExceeded, Some(format!("more than {} bytes of output", limits.output_bytes)));
+        }
+        Some(Cause::CpuTime) => return (Status::CpuTimeExceeded, Some(cpu_reason(limits))),
+        Some(Cause::WallTime) => {
+            return (Status::WallTimeExceeded, Some(format!("more than {} ms by the clock", limits.wall_time_ms)));
+        }
+        _ => {}
+    }
+    match ending.exit {
+        Exit::Code(0) => return (Status::Ok, None),
+        Exit::Signal(libc::SIGXCPU) => return (Status::CpuTimeExceeded, Some(cpu_reason(limits))),
+        Exit::Signal(libc::SIGXFSZ) => {
+            return (Status::FileSizeExceeded, Some(file_reason(limits)));
+        }
+        _ => {}
+    }
+    if ending.file_at_limit {
+        return (Status::FileSizeExceeded, Some(file_reason(limits)));
+    }
+    if ending.disk_full {
+        return (
+            Status::DiskExceeded,
+            Some(format!("more than {} bytes or {} files on disk", limits.disk_bytes, limits.disk_files)),
+        );
+    }
+    if !ending.denied.is_empty() {
+        return (Status::SyscallDenied, Some(denied_reason(&ending.denied)));
+    }
+    match ending.exit {
+        Exit::Code(code) => (Status::NonzeroExit, Some(format!("exit status {code}"))),
+        Exit::Signal(signal) => (Status::Signalled, Some(signal_name(signal))),
+        Exit::NotStarted(_, errno) => {
+            let why = nix::errno::Errno::from_raw(errno).desc();
+            (Status::NonzeroExit, Some(format!("the program could not be started: {why}")))
+        }
+    }
+}
+
+fn cpu_reason(limits: &Limits) -> String {
+    format!("more than {} ms of processor time", limits.cpu_time_ms)
+}
+
+fn file_reason(limits: &Limits) -> String {
+    format!("a file of more than {} bytes", limits.file_size_bytes)
+}
+
+fn denied_reason(denied: &[Denial]) -> String {
+    let names: Vec<String> = denied.iter().map(ToString::to_string).collect();
+    format!("refused: {}", names.join(", "))
+}
+
+/// Name of a signal, such as `SIGSEGV`.
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
+    nix::sys::signal::Signal::try_from(signal)
+        .map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
+}
+
+/// What became of one stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageResult {
+    /// Why it ended.
+    pub status: Status,
+    /// Status that it exited with.
+    pub exit_code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// The status in words, with the limit.
+    pub reason: Option<String>,
+    /// What it printed, as far as its limit.
+    pub stdout: Vec<u8>,
+    /// What it printed on standard error, as far as its limit.
+    pub stderr: Vec<u8>,
+    /// What it used.
+    pub usage: Usage,
+    /// System calls that were refused.
+    pub denied: Vec<Denial>,
+    /// The limits that it ran under.
+    pub limits: Limits,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The compile stage, for languages that are compiled.
+    pub compile: Option<StageResult>,
+    /// The run stage; absent where compiling failed.
+    pub run: Option<StageResult>,
+    /// Files that the patterns matched.
+    pub files: Vec<OutputFile>,
+    /// Files that matched and are left out, and why.
+    pub omitted: Vec<OmittedFile>,
+    /// What held the limits.
+    pub enforced_by: EnforcedBy,
+}
+
+impl Outcome {
+    /// Status of the whole job.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.run.as_ref().map_or(Status::CompileFailed, |run| run.status)
+    }
+}
+
+/// A file that the program left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Path below `/workspace`, byte for byte.
+    pub path: Vec<u8>,
+    /// Its bytes.
+    pub content: Vec<u8>,
+}
+
+/// A file that matched a pattern and is not handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OmittedFile {
+    /// Path below `/workspace`, byte for byte.
+    pub path: Vec<u8>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What happens to a job, in order; the last is [`Event::Finished`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It has left the queue.
+    Started,
+    /// A stage begins.
+    Stage(Stage),
+    /// The program wrote to standard output.
+    Stdout(Vec<u8>),
+    /// The program wrote to standard error.
+    Stderr(Vec<u8>),
+    /// It is over.
+    Finished(Box<Outcome>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        let profile: crate::profile::Profile =
+            toml::from_str(crate::profile::BUILT_IN.iter().find(|(name, _)| *name == "default").unwrap().1).unwrap();
+        profile.run
+    }
+
+    fn ending(exit: Exit) -> Ending {
+        Ending {
+            exit,
+            killed_for: None,
+            out_of_memory: false,
+            processes_refused: false,
+            file_at_limit: false,
+            disk_full: false,
+            denied: vec![],
+            usage: Usage::default(),
+        }
+    }
+
+    fn status(ending: &Ending) -> Status {
+        verdict(ending, &limits()).0
+    }
+
+    #[test]
+    fn an_exit_of_zero_is_ok_whatever_was_refused() {
+        let denied = vec![Denial { syscall: "mount".into(), argument: None, count: 1 }];
+        let ending = Ending { denied, processes_refused: true, disk_full: true, ..ending(Exit::Code(0)) };
+        assert_eq!(status(&ending), Status::Ok);
+    }
+
+    #[test]
+    fn a_refused_call_explains_a_bad_end() {
+        let denied = vec![Denial { syscall: "socket".into(), argument: Some("AF_INET".into()), count: 2 }];
+        let (status, reason) = verdict(&Ending { denied, ..ending(Exit::Code(1)) }, &limits());
+        assert_eq!((status, reason.as_deref()), (Status::SyscallDenied, Some("refused: socket(AF_INET)")));
+    }
+
+    #[test]
+    fn every_cause_has_its_verdict() {
+        for (cause, expected) in [
+            (Cause::WallTime, Status::WallTimeExceeded),
+            (Cause::CpuTime, Status::CpuTimeExceeded),
+            (Cause::Memory, Status::MemoryExceeded),
+            (Cause::Processes, Status::ProcessesExceeded),
+            (Cause::Output, Status::OutputExceeded),
+            (Cause::Denied, Status::SyscallDenied),
+            (Cause::Cancelled, Status::Cancelled),
+        ] {
+            let ending = Ending { killed_for: Some(cause), ..ending(Exit::Signal(libc::SIGKILL)) };
+            assert_eq!(status(&ending), expected, "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn signals_of_limits_are_limits() {
+        assert_eq!(status(&ending(Exit::Signal(libc::SIGXCPU))), Status::CpuTimeExceeded);
+        assert_eq!(status(&ending(Exit::Signal(libc::SIGXFSZ))), Status::FileSizeExceeded);
+        assert_eq!(status(&ending(Exit::Signal(libc::SIGSEGV))), Status::Signalled);
+    }
+
+    #[test]
+    fn memory_comes_before_the_signal_that_it_caused() {
+        let ending = Ending { out_of_memory: true, ..ending(Exit::Signal(libc::SIGKILL)) };
+        assert_eq!(status(&ending), Status::MemoryExceeded);
+    }
+
+    #[test]
+    fn a_killed_fork_bomb_is_about_processes() {
+        let ending = Ending {
+            processes_refused: true,
+            killed_for: Some(Cause::WallTime),
+            ..ending(Exit::Signal(libc::SIGKILL))
+        };
+        assert_eq!(status(&ending), Status::ProcessesExceeded);
+    }
+}

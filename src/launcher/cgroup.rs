@@ -1,0 +1,297 @@
+//! Leaf cgroups for programs, in the subtree that was delegated to the launcher; cgroups(7) and
+//! the kernel's Documentation/admin-guide/cgroup-v2.rst.
+//!
+//! Limits are set by crate `cgroups-rs`. Three things it lacks and files do: a directory's
+//! descriptor for CLONE_INTO_CGROUP, `cgroup.kill`, and `memory.peak`, which a write resets.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use cgroups_rs::MaxValue;
+use cgroups_rs::cpu::CpuController;
+use cgroups_rs::memory::MemController;
+use cgroups_rs::pid::PidController;
+use nix::errno::Errno as Number;
+
+use crate::profile::Limits;
+use crate::sys::{Call, Errno, Result};
+
+/// Group in which launcher and inits live; systemd's DelegateSubgroup= makes it.
+const SUPERVISOR: &str = "supervisor";
+/// Controllers without which limits are not held by cgroups.
+const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
+/// Controllers that are used where they are there.
+const USEFUL: [&str; 4] = ["cpu", "io", "memory", "pids"];
+
+/// Whether this process may make cgroups, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delegation {
+    /// Here.
+    Granted(PathBuf),
+    /// Not, and why.
+    Absent(String),
+}
+
+/// Finds the subtree that was delegated to this process: the group that it runs in, or the parent
+/// of that where it is called `supervisor`.
+#[must_use]
+pub fn delegation() -> Delegation {
+    let absent = |why: &str| Delegation::Absent(why.to_owned());
+    let Some(mount) = unified_mount() else {
+        return absent("no cgroup v2 file system is mounted");
+    };
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::")) else {
+        return absent("this process is in no cgroup v2 group");
+    };
+    let mut group = mount.join(own.trim_start_matches('/'));
+    if group.ends_with(SUPERVISOR) {
+        group.pop();
+    }
+    let controllers = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
+    if let Some(missing) = NEEDED.iter().find(|name| !controllers.split_ascii_whitespace().any(|there| there == **name))
+    {
+        return Delegation::Absent(format!("the controller {missing} is not available in {}", group.display()));
+    }
+    // systemd marks what it has handed over; taking anything else would fight with it.
+    if !is_marked_delegated(&group) {
+        return Delegation::Absent(format!("{} is not delegated (Delegate=yes)", group.display()));
+    }
+    Delegation::Granted(group)
+}
+
+fn unified_mount() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, path, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(path))
+    })
+}
+
+fn is_marked_delegated(group: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| crate::sys::fs::attribute(group, name).is_some())
+}
+
+/// The delegated subtree.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+    free: Vec<Leaf>,
+    made: u64,
+}
+
+/// Takes the subtree over, as its owner or as root, for the user that the launcher will be: moves
+/// what runs in it into the supervisor group and hands the controllers down to the leaves.
+pub(super) fn adopt(root: &Path, owner: Option<u32>) -> Result<()> {
+    let supervisor = root.join(SUPERVISOR);
+    if !supervisor.is_dir() {
+        fs::create_dir(&supervisor).call("mkdir")?;
+        // Everything that was started in the group: no process may stay where controllers are handed on.
+        let there = fs::read_to_string(root.join("cgroup.procs")).call("read")?;
+        for pid in there.lines() {
+            fs::write(supervisor.join("cgroup.procs"), pid).call("write")?;
+        }
+    }
+    let there = fs::read_to_string(root.join("cgroup.controllers")).call("read")?;
+    for controller in USEFUL.iter().filter(|name| there.split_ascii_whitespace().any(|there| there == **name)) {
+        fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).call("write")?;
+    }
+    if let Some(owner) = owner {
+        for name in
+            ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "supervisor", "supervisor/cgroup.procs"]
+        {
+            std::os::unix::fs::chown(root.join(name), Some(owner), Some(owner)).call("chown")?;
+        }
+    }
+    Ok(())
+}
+
+impl Tree {
+    /// The tree below a group that was adopted; removes leaves that a launcher before left.
+    pub(super) fn new(root: PathBuf) -> Self {
+        for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("leaf-") {
+                // One that still holds something is not ours to remove; a new name is used anyway.
+                drop(fs::remove_dir(entry.path()));
+            }
+        }
+        Self { root, free: Vec::new(), made: 0 }
+    }
+
+    /// A leaf with nothing in it.
+    pub(super) fn take(&mut self) -> Result<Leaf> {
+        if let Some(leaf) = self.free.pop() {
+            return Ok(leaf);
+        }
+        self.made += 1;
+        let path = self.root.join(format!("leaf-{}-{}", std::process::id(), self.made));
+        fs::create_dir(&path).call("mkdir")?;
+        Leaf::new(path)
+    }
+
+    /// Takes a leaf back whose processes are dead; it is used again where its peaks can be told
+    /// apart from those of the next program, and removed where not.
+    pub(super) fn give_back(&mut self, mut leaf: Leaf) {
+        if leaf.can_be_used_again() {
+            self.free.push(leaf);
+        } else {
+            leaf.remove();
+        }
+    }
+
+    /// Removes every leaf that waits.
+    pub(super) fn clear(&mut self) {
+        for leaf in self.free.drain(..) {
+            leaf.remove();
+        }
+    }
+}
+
+/// One leaf group.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    path: PathBuf,
+    directory: OwnedFd,
+    /// The reset of `memory.peak` holds for the descriptor that wrote it.
+    peak: File,
+    before: Counters,
+    killed: bool,
+}
+
+/// Counters that only grow.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counters {
+    cpu_us: u64,
+    oom_kills: u64,
+    pids_refused: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+}
+
+/// What the processes of a leaf have used since it was prepared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct LeafUsage {
+    pub(super) cpu_us: u64,
+    pub(super) memory_peak_bytes: u64,
+    pub(super) processes_peak: u64,
+    pub(super) out_of_memory: bool,
+    pub(super) processes_refused: bool,
+    pub(super) read_bytes: u64,
+    pub(super) written_bytes: u64,
+}
+
+impl Leaf {
+    fn new(path: PathBuf) -> Result<Self> {
+        let directory = File::open(&path).call("open")?.into();
+        let peak = File::options().read(true).write(true).open(path.join("memory.peak"));
+        // Read-only before Linux 6.12, which has no reset.
+        let peak = peak.or_else(|_| File::open(path.join("memory.peak"))).call("open")?;
+        Ok(Self { path, directory, peak, before: Counters::default(), killed: false })
+    }
+
+    /// For CLONE_INTO_CGROUP.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Sets the limits and notes where the counters stand.
+    pub(super) fn prepare(&mut self, limits: &Limits) -> Result<()> {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let memory = MemController::new(self.path.clone(), true);
+        memory.set_limit(signed(limits.memory_bytes)).map_err(|_| last_error())?;
+        if self.path.join("memory.swap.max").exists() {
+            memory.set_memswap_limit(0).map_err(|_| last_error())?;
+        }
+        let pids = PidController::new(self.path.clone(), true);
+        pids.set_pid_max(MaxValue::Value(signed(limits.processes))).map_err(|_| last_error())?;
+        // cpu.max: so many microseconds in each period of a tenth of a second.
+        const PERIOD_US: u64 = 100_000;
+        let quota = limits.cpu_millis.saturating_mul(PERIOD_US / 1000).max(1000);
+        CpuController::new(self.path.clone(), true)
+            .set_cfs_quota_and_period(Some(signed(quota)), Some(PERIOD_US))
+            .map_err(|_| last_error())?;
+        // cgroups-rs has no name for this file: one process that is out of memory takes all along.
+        fs::write(self.path.join("memory.oom.group"), "1").call("write")?;
+        self.before = self.counters();
+        Ok(())
+    }
+
+    /// Kills every process of the leaf at one moment. A process that is cloned into a leaf that was
+    /// killed once may be killed at birth (seen on Linux 6.12), so it is not used again.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.killed = true;
+        fs::write(self.path.join("cgroup.kill"), "1").call("write")
+    }
+
+    /// Processor time since it was prepared, in microseconds.
+    pub(super) fn cpu_us(&self) -> u64 {
+        self.flat("cpu.stat", "usage_usec").saturating_sub(self.before.cpu_us)
+    }
+
+    pub(super) fn usage(&mut self) -> LeafUsage {
+        let (now, before) = (self.counters(), self.before);
+        LeafUsage {
+            cpu_us: now.cpu_us.saturating_sub(before.cpu_us),
+            memory_peak_bytes: self.memory_peak(),
+            processes_peak: self.number("pids.peak").max(1),
+            out_of_memory: now.oom_kills > before.oom_kills,
+            processes_refused: now.pids_refused > before.pids_refused,
+            read_bytes: now.read_bytes.saturating_sub(before.read_bytes),
+            written_bytes: now.written_bytes.saturating_sub(before.written_bytes),
+        }
+    }
+
+    /// `pids.peak` can't be reset, but one that never rose above 1 tells the next program's as well.
+    pub(super) fn can_be_used_again(&mut self) -> bool {
+        !self.killed && self.number("pids.peak") <= 1 && self.peak.write_all(b"reset").is_ok()
+    }
+
+    fn remove(self) {
+        // Where something is left in it, the next launcher removes it; it limits nobody else.
+        drop(fs::remove_dir(&self.path));
+    }
+
+    fn counters(&self) -> Counters {
+        let (read_bytes, written_bytes) = self.io();
+        Counters {
+            cpu_us: self.flat("cpu.stat", "usage_usec"),
+            oom_kills: self.flat("memory.events", "oom_kill"),
+            pids_refused: self.flat("pids.events", "max"),
+            read_bytes,
+            written_bytes,
+        }
+    }
+
+    fn memory_peak(&mut self) -> u64 {
+        let mut text = String::new();
+        let read = self.peak.seek(SeekFrom::Start(0)).and_then(|_| self.peak.read_to_string(&mut text));
+        read.ok().and_then(|_| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn number(&self, file: &str) -> u64 {
+        fs::read_to_string(self.path.join(file)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    }
+
+    /// A value of a file of `key value` lines.
+    fn flat(&self, file: &str, key: &str) -> u64 {
+        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    }
+
+    fn io(&self) -> (u64, u64) {
+        let text = fs::read_to_string(self.path.join("io.stat")).unwrap_or_default();
+        let sum = |key: &str| {
+            text.split_ascii_whitespace().filter_map(|field| field.strip_prefix(key)?.parse::<u64>().ok()).sum()
+        };
+        (sum("rbytes="), sum("wbytes="))
+    }
+}
+
+/// Errors of `cgroups-rs` keep no errno of their own; the failed write was the last call.
+fn last_error() -> Errno {
+    Errno { call: "write", errno: Number::last() }
+}

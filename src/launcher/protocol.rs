@@ -1,0 +1,162 @@
+//! What daemon and launcher tell one another: names, numbers and descriptors, one message a
+//! datagram on a SOCK_SEQPACKET socket.
+//!
+//! A sandbox is named by its *lease*, a number that the daemon chooses, unique on its connection.
+//! Work for one lease is done in the order in which it was asked for. When the connection ends, so
+//! do all its sandboxes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::jail::init::UnpackError;
+use crate::job::{EnforcedBy, Exit, Usage};
+use crate::plan::Cause;
+use crate::profile::Limits;
+use crate::runtime::Version;
+
+/// Version of this protocol; both sides come from one package and must agree.
+pub const VERSION: u32 = 1;
+/// Largest message, in bytes.
+pub const MESSAGE_BYTES: usize = 16 << 10;
+
+/// What the daemon asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Make a sandbox. Answered by [`Reply::Opened`].
+    Open {
+        /// Name of the new sandbox.
+        lease: u64,
+        /// Id of its runtime.
+        runtime: String,
+        /// Name of its profile.
+        profile: String,
+        /// Size of its writable file system, in bytes.
+        disk_bytes: u64,
+        /// Number of files in it.
+        disk_files: u64,
+    },
+    /// Write files; comes with a memory file that holds an archive. Answered by [`Reply::Unpacked`].
+    Unpack {
+        /// Which sandbox.
+        lease: u64,
+    },
+    /// Run a program; comes with a memory file that holds its arguments, and with its standard
+    /// input, output and error. Answered by [`Reply::Ended`].
+    Execute {
+        /// Which sandbox.
+        lease: u64,
+        /// What it may use.
+        limits: Limits,
+    },
+    /// End the program that runs, if one does.
+    Kill {
+        /// Which sandbox.
+        lease: u64,
+        /// Why.
+        cause: Cause,
+    },
+    /// Hand out files; comes with a memory file that says which, and with a pipe to write them to.
+    /// Answered by [`Reply::Collected`].
+    Collect {
+        /// Which sandbox.
+        lease: u64,
+    },
+    /// End a sandbox. Answered by [`Reply::Closed`].
+    Close {
+        /// Which sandbox.
+        lease: u64,
+    },
+    /// Show what a self-test found in `/runtime/runtimes.json` of sandboxes made from now on.
+    Record {
+        /// Id of the runtime.
+        runtime: String,
+        /// Why the runtime is broken; `None` where it works.
+        broken: Option<String>,
+        /// The exact version, if it told.
+        version: Option<Version>,
+    },
+}
+
+/// What the launcher answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// First on every connection.
+    Welcome {
+        /// [`VERSION`].
+        version: u32,
+        /// What holds the limits on this host.
+        enforced_by: EnforcedBy,
+    },
+    /// The sandbox is ready.
+    Opened {
+        /// Which.
+        lease: u64,
+    },
+    /// The files are written, or not.
+    Unpacked {
+        /// Which sandbox.
+        lease: u64,
+        /// What went wrong.
+        result: Result<(), UnpackError>,
+    },
+    /// The program and all that it had started are dead.
+    Ended {
+        /// Which sandbox.
+        lease: u64,
+        /// All that is known of the end.
+        end: End,
+    },
+    /// All files are in the pipe.
+    Collected {
+        /// Which sandbox.
+        lease: u64,
+    },
+    /// The sandbox is gone, and nothing of it is left.
+    Closed {
+        /// Which.
+        lease: u64,
+    },
+    /// The sandbox could not be made or has broken, and is gone. What was asked of it is not
+    /// answered any more.
+    Failed {
+        /// Which.
+        lease: u64,
+        /// Why, for the journal.
+        reason: String,
+    },
+}
+
+/// All that the launcher knows of the end of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// How the main process ended.
+    pub exit: Exit,
+    /// Why we ended it, if we did.
+    pub killed_for: Option<Cause>,
+    /// Whether the kernel's out-of-memory killer struck in the sandbox.
+    pub out_of_memory: bool,
+    /// Whether the limit of processes was met.
+    pub processes_refused: bool,
+    /// Whether a file stood at the limit of file size at the end.
+    pub file_at_limit: bool,
+    /// Whether the disk was full at the end.
+    pub disk_full: bool,
+    /// Held calls: number, first two arguments, and how often.
+    pub denials: Vec<(i32, [u64; 2], u64)>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_survives_the_way() {
+        for broken in [None, Some("it printed nothing".to_owned())] {
+            let version = Version::try_from("3.12.4".to_owned()).ok();
+            let request = Request::Record { runtime: "python-3.12".to_owned(), broken, version };
+            let bytes = postcard::to_allocvec(&request).unwrap();
+            assert_eq!(postcard::from_bytes::<Request>(&bytes).unwrap(), request);
+        }
+    }
+}

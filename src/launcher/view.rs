@@ -1,0 +1,79 @@
+//! What the sandboxes of a runtime see, drawn up from the runtime and the host's directories.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::plan::{Bind, PROGRAM_ID, Template};
+use crate::runtime::{Files, Manifest, Runtime};
+
+/// Entries of a root directory besides `/usr`: links into it, or directories on older systems.
+const ROOT_ENTRIES: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
+/// Small parts of `/etc` without which programs of a distribution do not start.
+const ETC_ENTRIES: [&str; 4] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"];
+
+/// Draws up the template of a runtime.
+pub(super) fn draw_up(runtime: &Runtime, manifest: &Manifest) -> Template {
+    let mut template = Template { binds: Vec::new(), links: Vec::new(), files: etc_files() };
+    match &runtime.files {
+        Files::Host { extra } => tree(&mut template, Path::new("/"), extra),
+        Files::Tree { root, extra } => tree(&mut template, root, extra),
+        Files::Store { closure } => {
+            template.binds.extend(closure.iter().map(|path| Bind { source: path.clone(), target: path.clone() }));
+            // Scripts name these two paths, on every system.
+            for (name, link) in [("sh", "/bin/sh"), ("env", "/usr/bin/env")] {
+                if let Some(path) = runtime.programs.get(name) {
+                    template.links.push((link.into(), path.clone()));
+                }
+            }
+        }
+    }
+    let link = |name: &str, path: &Path| (Path::new("/runtime/bin").join(name), path.to_owned());
+    template.links.push(link(&runtime.link_name(), runtime.program()));
+    for (name, path) in runtime.programs.iter().filter(|(name, _)| **name != runtime.link_name()) {
+        template.links.push(link(name, path));
+    }
+    let listing = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    template.files.push(("/runtime/runtimes.json".into(), listing));
+    template
+}
+
+fn tree(template: &mut Template, root: &Path, extra: &[PathBuf]) {
+    let mut bind = |target: PathBuf| {
+        let source = root.join(target.strip_prefix("/").unwrap_or(&target));
+        if source.exists() {
+            template.binds.push(Bind { source, target });
+        }
+    };
+    bind("/usr".into());
+    for entry in ETC_ENTRIES {
+        bind(Path::new("/etc").join(entry));
+    }
+    extra.iter().cloned().for_each(bind);
+    for entry in ROOT_ENTRIES {
+        let (source, target) = (root.join(entry), Path::new("/").join(entry));
+        match fs::read_link(&source) {
+            Ok(text) => template.links.push((target, text)),
+            Err(_) if source.is_dir() => template.binds.push(Bind { source, target }),
+            Err(_) => {}
+        }
+    }
+}
+
+fn etc_files() -> Vec<(PathBuf, Vec<u8>)> {
+    let users = format!(
+        "root:x:0:0:root:/:/bin/sh\nsandbox:x:{PROGRAM_ID}:{PROGRAM_ID}:sandbox:/tmp:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/:/bin/sh\n"
+    );
+    let groups = format!("root:x:0:\nsandbox:x:{PROGRAM_ID}:\nnogroup:x:65534:\n");
+    [
+        ("passwd", users.as_str()),
+        ("group", groups.as_str()),
+        ("hosts", "127.0.0.1 localhost sandbox\n::1 localhost sandbox\n"),
+        ("hostname", "sandbox\n"),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+        ("resolv.conf", ""),
+    ]
+    .into_iter()
+    .map(|(name, text)| (Path::new("/etc").join(name), text.as_bytes().to_vec()))
+    .collect()
+}

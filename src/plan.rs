@@ -1,0 +1,441 @@
+//! All that a jail must do, as plain data: what daemon, launcher and jail tell one another.
+//!
+//! A [`Template`] says what a runtime's sandboxes see, a [`Jail`] what one sandbox is, a [`Stage`]
+//! what one program in it may use. A [`Spec`] and an [`Archive`] hold the client's bytes: they
+//! travel in sealed memory files that only the jail itself opens.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What every sandbox of one runtime sees; built once, then cloned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Host paths and where they stand inside; read-only there.
+    pub binds: Vec<Bind>,
+    /// Symbolic links: where they stand, and what they say.
+    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Small files with fixed text, such as `/etc/passwd`.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+}
+
+/// A host path that is visible inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Path on the host.
+    pub source: PathBuf,
+    /// Path inside.
+    pub target: PathBuf,
+}
+
+/// One sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jail {
+    /// Who its processes are.
+    pub identity: Identity,
+    /// Size of its writable file system, in bytes.
+    pub disk_bytes: u64,
+    /// Number of files in it.
+    pub disk_files: u64,
+}
+
+/// Who the processes of a sandbox are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Init and program each have an id that no other live sandbox has.
+    Own {
+        /// Id of init in the launcher's user namespace; root inside.
+        init: u32,
+        /// Id of the program in the launcher's user namespace; 1000 inside.
+        program: u32,
+    },
+    /// Init and program share the launcher's only id, as where no range of ids is at hand.
+    Shared,
+}
+
+/// User and group id of the program inside its sandbox.
+pub const PROGRAM_ID: u32 = 1000;
+
+/// What one program may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// Resource limits of every process, setrlimit(2).
+    pub rlimits: Rlimits,
+    /// Whether internet sockets are allowed, on the loopback device.
+    pub loopback: bool,
+}
+
+/// Resource limits of every process of a stage; `None` leaves it to the cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimits {
+    /// RLIMIT_CPU, in whole seconds, rounded up.
+    pub cpu_seconds: u64,
+    /// RLIMIT_DATA, in bytes. RLIMIT_AS would end Node, Go and the JVM, which reserve much more than
+    /// they use.
+    pub data_bytes: Option<u64>,
+    /// RLIMIT_NPROC.
+    pub processes: Option<u64>,
+    /// RLIMIT_NOFILE.
+    pub open_files: u64,
+    /// RLIMIT_FSIZE, in bytes.
+    pub file_size_bytes: u64,
+    /// RLIMIT_STACK, in bytes.
+    pub stack_bytes: u64,
+}
+
+/// What init itself watches, where no cgroup does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// Memory of all processes and of the writable file system, in bytes.
+    pub memory_bytes: u64,
+    /// Processor time of all processes, in milliseconds.
+    pub cpu_time_ms: u64,
+    /// Processes and threads that are allowed; RLIMIT_NPROC lets through one more.
+    pub processes: u64,
+}
+
+/// The client's part of a stage: read by nobody before it is inside the jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Arguments, the program first.
+    pub argv: Vec<Vec<u8>>,
+    /// The whole environment.
+    pub env: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Files to write into `/workspace`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// The files, in order.
+    pub files: Vec<ArchivedFile>,
+}
+
+/// One file of an [`Archive`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedFile {
+    /// Path below `/workspace`.
+    pub path: FilePath,
+    /// Its bytes.
+    pub content: Vec<u8>,
+    /// Whether it may be executed.
+    pub executable: bool,
+}
+
+/// What to hand out at the end, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Patterns in the syntax of glob(7), with `**` for any number of directories.
+    pub patterns: Vec<String>,
+    /// Most files.
+    pub files: u64,
+    /// Most bytes in all files together.
+    pub bytes: u64,
+    /// Most directories above a file.
+    pub depth: u64,
+    /// Most entries that are looked at.
+    pub entries: u64,
+    /// Most time for all of it, in milliseconds.
+    pub time_ms: u64,
+}
+
+/// What stands before each file that is handed out, or in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// A file; this many bytes of content follow.
+    File {
+        /// Path below `/workspace`, byte for byte.
+        path: Vec<u8>,
+        /// Bytes of content.
+        size: u64,
+    },
+    /// A file that matched and is left out.
+    Omitted {
+        /// Path below `/workspace`, byte for byte.
+        path: Vec<u8>,
+        /// Why.
+        reason: Omission,
+    },
+    /// Nothing follows.
+    End,
+}
+
+/// Why a file that matched is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Omission {
+    /// It is a link, a FIFO, a socket or a device.
+    NotRegular,
+    /// It does not fit in what is left of the bytes.
+    TooLarge,
+    /// There are enough files already.
+    TooMany,
+    /// It lies too deep.
+    TooDeep,
+    /// The time for it was up.
+    TooLate,
+    /// It could not be opened or read.
+    Unreadable,
+}
+
+/// A relative path that stays below where it starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct FilePath(Vec<u8>);
+
+/// Longest path of an input file, in bytes.
+pub const PATH_BYTES: usize = 1024;
+/// Longest name of one file or directory, in bytes; path_resolution(7).
+pub const NAME_BYTES: usize = 255;
+/// Most directories above an input file.
+pub const PATH_DEPTH: usize = 32;
+
+/// Why a path is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// It is empty.
+    #[error("the path is empty")]
+    Empty,
+    /// It begins with a slash.
+    #[error("the path is absolute; give it relative to /workspace")]
+    Absolute,
+    /// It has a NUL byte.
+    #[error("the path has a NUL byte")]
+    Nul,
+    /// It has an empty part, `.` or `..`.
+    #[error("the path has an empty part, \".\" or \"..\"")]
+    Irregular,
+    /// It or one of its parts is too long, or it has too many parts.
+    #[error(
+        "the path is longer than {PATH_BYTES} bytes, deeper than {PATH_DEPTH} directories, or has a name of more than {NAME_BYTES} bytes"
+    )]
+    TooLong,
+}
+
+impl FilePath {
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for FilePath {
+    type Error = PathError;
+
+    fn try_from(path: Vec<u8>) -> Result<Self, PathError> {
+        if path.is_empty() {
+            return Err(PathError::Empty);
+        }
+        if path.starts_with(b"/") {
+            return Err(PathError::Absolute);
+        }
+        if path.contains(&0) {
+            return Err(PathError::Nul);
+        }
+        let parts = || path.split(|byte| *byte == b'/');
+        if parts().any(|part| matches!(part, b"" | b"." | b"..")) {
+            return Err(PathError::Irregular);
+        }
+        if path.len() > PATH_BYTES || parts().count() > PATH_DEPTH + 1 || parts().any(|part| part.len() > NAME_BYTES) {
+            return Err(PathError::TooLong);
+        }
+        Ok(Self(path))
+    }
+}
+
+impl From<FilePath> for Vec<u8> {
+    fn from(path: FilePath) -> Self {
+        path.0
+    }
+}
+
+/// Why we ended a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Its time by the clock was up.
+    WallTime,
+    /// Its processor time was used up.
+    CpuTime,
+    /// Its memory was used up.
+    Memory,
+    /// It had too many processes.
+    Processes,
+    /// It had printed too much.
+    Output,
+    /// It made a refused system call under a profile that ends programs for it.
+    Denied,
+    /// The client wanted so.
+    Cancelled,
+}
+
+/// Steps of making a jail and of starting a program in it, in order; each with the reason why it
+/// stands where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// clone3 into new namespaces.
+    CloneInit,
+    /// Write the id maps.
+    MapIds,
+    /// Become root inside.
+    BecomeInit,
+    /// A host name of its own.
+    SetHostName,
+    /// Mount `/proc`.
+    MountProc,
+    /// Mask what of `/proc` tells of the host.
+    MaskProc,
+    /// Mount the writable file system.
+    MountScratch,
+    /// Give up all capabilities that init does not need.
+    ConfineInit,
+    /// clone3 into the leaf cgroup and the pid namespace.
+    CloneProgram,
+    /// Join the jail's other namespaces.
+    JoinJail,
+    /// A session of its own.
+    NewSession,
+    /// Close all descriptors but 0, 1, 2.
+    CloseDescriptors,
+    /// Read arguments and environment.
+    ReadSpec,
+    /// A keyring of its own.
+    NewKeyring,
+    /// Set resource limits.
+    SetLimits,
+    /// Empty the bounding set.
+    DropBounding,
+    /// Become the program's user.
+    BecomeProgram,
+    /// Empty all capability sets.
+    DropCapabilities,
+    /// Die with the launcher.
+    DieWithLauncher,
+    /// no_new_privs.
+    NoNewPrivileges,
+    /// Landlock.
+    RestrictFiles,
+    /// seccomp.
+    FilterSyscalls,
+    /// execve.
+    Execute,
+}
+
+impl Step {
+    /// Every step, in order: those of init, then those of a program.
+    pub const ALL: &[Self] = &[
+        Self::CloneInit,
+        Self::MapIds,
+        Self::BecomeInit,
+        Self::SetHostName,
+        Self::MountProc,
+        Self::MaskProc,
+        Self::MountScratch,
+        Self::ConfineInit,
+        Self::CloneProgram,
+        Self::CloseDescriptors,
+        Self::JoinJail,
+        Self::NewSession,
+        Self::ReadSpec,
+        Self::NewKeyring,
+        Self::SetLimits,
+        Self::DropBounding,
+        Self::BecomeProgram,
+        Self::DropCapabilities,
+        Self::DieWithLauncher,
+        Self::NoNewPrivileges,
+        Self::RestrictFiles,
+        Self::FilterSyscalls,
+        Self::Execute,
+    ];
+
+    /// What the step does and why it stands where it stands.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::CloneInit => {
+                "new user, mount, pid, ipc, uts and cgroup namespaces in one clone3, from the runtime's mounts and \
+                 into a network namespace that has nothing in it; first, because everything after it happens inside"
+            }
+            Self::MapIds => "by the launcher, because only a process outside may map ids that are not its own",
+            Self::BecomeInit => "after the map, without which no id inside means anything",
+            Self::SetHostName => "while init still has CAP_SYS_ADMIN over its own namespaces",
+            Self::MountProc => "from inside the new pid namespace, so that it shows these processes and no others",
+            Self::MaskProc => "after the mount that it covers, before any program can look",
+            Self::MountScratch => "a fresh tmpfs for /workspace, /tmp and /dev/shm, owned by the program's user",
+            Self::ConfineInit => {
+                "after the last mount: init keeps what it needs to kill, to read and to write the program's files, \
+                 loses the rest for good, and is not dumpable, so that the program cannot look into it"
+            }
+            Self::CloneProgram => {
+                "by the launcher, into the leaf cgroup, so that no process is ever moved between groups; init stays \
+                 outside of the leaf and survives its out-of-memory killer"
+            }
+            Self::CloseDescriptors => {
+                "before the jail is joined, so that nothing of the launcher's is open inside (CVE-2024-21626)"
+            }
+            Self::JoinJail => "all namespaces in one setns by pidfd, so that there is no moment between two of them",
+            Self::NewSession => "no controlling terminal, and no process group shared with anything outside",
+            Self::ReadSpec => "inside, because nothing outside the jail that holds privilege may read client bytes",
+            Self::NewKeyring => "before the user changes, so that no key of the launcher's session is reachable",
+            Self::SetLimits => "before the user changes, while raising the hard limit of the stack is allowed",
+            Self::DropBounding => "before the user changes, because it needs CAP_SETPCAP",
+            Self::BecomeProgram => "groups, group, user: in the other order the first two would be forbidden",
+            Self::DropCapabilities => "after the user change, which itself needs CAP_SETUID",
+            Self::DieWithLauncher => "after the changes of credentials, each of which resets it",
+            Self::NoNewPrivileges => "before landlock and seccomp, which demand it",
+            Self::RestrictFiles => "before seccomp, so that the filter need not allow landlock's calls",
+            Self::FilterSyscalls => "last, so that the filter need not allow any of the above",
+            Self::Execute => "the program's first instruction runs behind every wall",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(step: Step) -> usize {
+        Step::ALL.iter().position(|known| *known == step).unwrap()
+    }
+
+    #[test]
+    fn filter_is_last() {
+        assert_eq!(position(Step::FilterSyscalls) + 1, position(Step::Execute));
+        assert_eq!(position(Step::Execute) + 1, Step::ALL.len());
+    }
+
+    #[test]
+    fn no_new_privileges_comes_before_landlock_and_seccomp() {
+        assert!(position(Step::NoNewPrivileges) < position(Step::RestrictFiles));
+        assert!(position(Step::RestrictFiles) < position(Step::FilterSyscalls));
+    }
+
+    #[test]
+    fn descriptors_are_closed_before_the_jail_is_joined() {
+        assert!(position(Step::CloseDescriptors) < position(Step::JoinJail));
+    }
+
+    #[test]
+    fn client_bytes_are_read_after_the_jail_is_joined() {
+        assert!(position(Step::JoinJail) < position(Step::ReadSpec));
+    }
+
+    #[test]
+    fn paths_that_leave_or_confuse_are_refused() {
+        for (path, error) in [
+            (&b""[..], PathError::Empty),
+            (b"/etc/passwd", PathError::Absolute),
+            (b"a\0b", PathError::Nul),
+            (b"../a", PathError::Irregular),
+            (b"a/../b", PathError::Irregular),
+            (b"a//b", PathError::Irregular),
+            (b"a/", PathError::Irregular),
+            (b"./a", PathError::Irregular),
+        ] {
+            assert_eq!(FilePath::try_from(path.to_vec()), Err(error), "{path:?}");
+        }
+        assert_eq!(FilePath::try_from(vec![b'a'; 256]), Err(PathError::TooLong));
+        assert_eq!(FilePath::try_from(b"a/".repeat(40).split_last().unwrap().1.to_vec()), Err(PathError::TooLong));
+        assert!(FilePath::try_from(b"src/\xff\n.py".to_vec()).is_ok());
+    }
+}

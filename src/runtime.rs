@@ -1,0 +1,403 @@
+//! Languages and runtimes: what is data in `profiles/languages/`, which versions a host has, and
+//! which of them a request means.
+//!
+//! A *language* is a file of data; a *runtime* is one version of it that was found on this host,
+//! in a root file system tree, or in a manifest that Nix rendered.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+mod command;
+mod languages;
+mod select;
+
+pub use command::{BASE_ENVIRONMENT, CommandLine, Program};
+pub use languages::{BUILT_IN, SourceError, Sources, StoreManifest, StoreRuntime, Tree, find};
+pub use select::{Choice, UnknownRuntime};
+
+/// How one language is compiled, run and checked; one file of `profiles/languages/`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Language {
+    /// Name in requests.
+    pub name: String,
+    /// Name for people.
+    pub title: String,
+    /// Other names in requests.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// File extensions, without the dot.
+    pub extensions: Vec<String>,
+    /// Name of the source file where a request gives none.
+    pub main: String,
+    /// Key of the program that `/runtime/bin/<name><version>` points to.
+    pub program: String,
+    /// How to compile, for languages that are compiled.
+    pub compile: Option<Command>,
+    /// How to run.
+    pub run: Command,
+    /// A program that shows that the runtime works.
+    pub self_test: SelfTest,
+    /// How to learn the exact version.
+    pub probe: Probe,
+    /// Standards of the language that a request can select.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+    /// Known versions, oldest first.
+    pub versions: Vec<VersionEntry>,
+}
+
+/// A command line with placeholders: `{program}`, `{main}`, `{stem}`, `{sources}`, `{flags}`,
+/// `{memory_mib}`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// Arguments, the program first.
+    pub argv: Vec<String>,
+    /// Variables besides those that every program gets.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// A program that shows that a runtime works.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// Source text.
+    pub source: String,
+    /// Standard input.
+    #[serde(default)]
+    pub stdin: String,
+    /// Exactly what it prints on standard output.
+    pub expect: String,
+}
+
+/// How to learn the exact version: a command, and a pattern for what it prints.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Arguments, the program first.
+    pub argv: Vec<String>,
+    /// Regular expression whose first group is the version.
+    pub pattern: String,
+}
+
+/// A standard of the language, such as C++20.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Name in requests: `c++@20`, `c++20`.
+    pub name: String,
+    /// What stands for `{flags}` in command lines.
+    pub flags: Vec<String>,
+    /// Used where a request names none.
+    #[serde(default)]
+    pub default: bool,
+}
+
+/// One version that hosts may have; one line to add.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionEntry {
+    /// The version, as exact as the paths tell; absent where only running it tells.
+    pub version: Option<Version>,
+    /// Attribute in nixpkgs.
+    pub nixpkgs: Option<String>,
+    /// Paths of programs on a host or in a tree; found when all exist.
+    #[serde(default)]
+    pub programs: BTreeMap<String, String>,
+    /// Paths of programs within the nixpkgs package, where they are not `bin/<key>`.
+    #[serde(default)]
+    pub nix_programs: BTreeMap<String, String>,
+    /// Paths besides `/usr` that the programs need.
+    #[serde(default)]
+    pub extra_paths: Vec<PathBuf>,
+    /// Month in which upstream ended its support.
+    pub deprecated_since: Option<String>,
+}
+
+/// A version: numbers between dots, then whatever else upstream writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Version {
+    numbers: Vec<u64>,
+    text: String,
+}
+
+impl Version {
+    /// Its leading numbers, most significant first.
+    #[must_use]
+    pub fn numbers(&self) -> &[u64] {
+        &self.numbers
+    }
+
+    /// Whether `self` is `other` or a more exact form of it: 3.12.4 refines 3.12 and 3.
+    #[must_use]
+    pub fn refines(&self, other: &Self) -> bool {
+        self.numbers.starts_with(&other.numbers)
+    }
+
+    /// The version as semantic versioning has it, with zeros for what is missing.
+    #[must_use]
+    pub fn semantic(&self) -> semver::Version {
+        let number = |index: usize| self.numbers.get(index).copied().unwrap_or(0);
+        semver::Version::new(number(0), number(1), number(2))
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (head, _) = text.split_at(digits);
+        let numbers = head
+            .trim_end_matches('.')
+            .split('.')
+            .map(str::parse)
+            .collect::<Result<Vec<u64>, _>>()
+            .map_err(|_| format!("{text:?} is no version: it must begin with numbers between dots"))?;
+        Ok(Self { numbers, text })
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.text
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Where a runtime's files come from, and so what its sandboxes can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    /// The host's `/usr`, and these paths besides.
+    Host {
+        /// Paths outside `/usr`.
+        extra: Vec<PathBuf>,
+    },
+    /// A root file system tree.
+    Tree {
+        /// Its root directory.
+        root: PathBuf,
+        /// Paths inside it, outside its `/usr`.
+        extra: Vec<PathBuf>,
+    },
+    /// Store paths, and nothing but these.
+    Store {
+        /// Every path of the closure.
+        closure: Vec<PathBuf>,
+    },
+}
+
+/// One version of one language that this host can run.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// Names it between daemon and launcher.
+    pub id: String,
+    /// Its language.
+    pub language: Arc<Language>,
+    /// Its version, as exact as is known.
+    pub version: Option<Version>,
+    /// Absolute paths of its programs inside the sandbox.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// What its sandboxes see.
+    pub files: Files,
+    /// Size of the closure, where it is known.
+    pub closure_bytes: Option<u64>,
+    /// Month in which upstream ended its support.
+    pub deprecated_since: Option<String>,
+    /// What the last self-test found.
+    pub health: Health,
+}
+
+/// What is known of a runtime's working order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Health {
+    /// No self-test has run yet.
+    #[default]
+    Unchecked,
+    /// The self-test printed what it should.
+    Working,
+    /// It did not; jobs are refused.
+    Broken {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Runtime {
+    /// Path of the program that is the runtime.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        self.programs.get(&self.language.program).expect("checked when the runtime was found")
+    }
+
+    /// Name of its link in `/runtime/bin`, such as `python3.12`.
+    #[must_use]
+    pub fn link_name(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}{version}", self.language.name),
+            None => self.language.name.clone(),
+        }
+    }
+}
+
+/// All runtimes of this host.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    runtimes: Vec<Runtime>,
+}
+
+impl Catalogue {
+    /// A catalogue of these runtimes; of two with the same id the first stays.
+    #[must_use]
+    pub fn new(found: Vec<Runtime>) -> Self {
+        let mut runtimes: Vec<Runtime> = Vec::new();
+        for runtime in found {
+            if !runtimes.iter().any(|known| known.id == runtime.id) {
+                runtimes.push(runtime);
+            }
+        }
+        Self { runtimes }
+    }
+
+    /// Every runtime, in the order of languages and versions.
+    #[must_use]
+    pub fn runtimes(&self) -> &[Runtime] {
+        &self.runtimes
+    }
+
+    /// The runtime with this id.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<&Runtime> {
+        self.runtimes.iter().find(|runtime| runtime.id == id)
+    }
+
+    /// Records what a self-test found, and the exact version if it told.
+    pub fn record(&mut self, id: &str, health: Health, exact: Option<Version>) {
+        if let Some(runtime) = self.runtimes.iter_mut().find(|runtime| runtime.id == id) {
+            runtime.health = health;
+            if let Some(exact) = exact {
+                runtime.version = Some(exact);
+            }
+        }
+    }
+
+    /// The language of a file, by its extension.
+    #[must_use]
+    pub fn language_of(&self, file: &str) -> Option<&Arc<Language>> {
+        let extension = Path::new(file).extension()?.to_str()?;
+        self.runtimes
+            .iter()
+            .map(|runtime| &runtime.language)
+            .find(|language| language.extensions.iter().any(|known| known == extension))
+    }
+
+    /// What `GET /v1/runtimes` and `/runtime/runtimes.json` say.
+    #[must_use]
+    pub fn manifest(&self) -> Manifest {
+        Manifest { runtimes: self.runtimes.iter().map(Listing::of).collect() }
+    }
+}
+
+/// The list of runtimes, in the form that is shown inside and outside of sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Manifest {
+    /// Every runtime.
+    pub runtimes: Vec<Listing>,
+}
+
+/// One runtime, as shown inside and outside of sandboxes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Listing {
+    /// Name of the language.
+    pub language: String,
+    /// Name for people.
+    pub title: String,
+    /// Other names of the language.
+    pub aliases: Vec<String>,
+    /// Version, as exact as is known; null where only a self-test would tell.
+    pub version: Option<String>,
+    /// Names of the standards that can be selected.
+    pub variants: Vec<String>,
+    /// Path of the program inside the sandbox.
+    pub path: String,
+    /// Where its files come from: host, tree or store.
+    pub source: String,
+    /// Size of the closure in bytes, where known.
+    pub closure_bytes: Option<u64>,
+    /// Month in which upstream ended its support.
+    pub deprecated_since: Option<String>,
+    /// What the last self-test found.
+    #[schema(value_type = Object)]
+    pub health: Health,
+}
+
+impl Listing {
+    fn of(runtime: &Runtime) -> Self {
+        let language = &runtime.language;
+        Self {
+            language: language.name.clone(),
+            title: language.title.clone(),
+            aliases: language.aliases.clone(),
+            version: runtime.version.as_ref().map(ToString::to_string),
+            variants: language.variants.iter().map(|variant| variant.name.clone()).collect(),
+            path: runtime.program().to_string_lossy().into_owned(),
+            source: match runtime.files {
+                Files::Host { .. } => "host",
+                Files::Tree { .. } => "tree",
+                Files::Store { .. } => "store",
+            }
+            .to_owned(),
+            closure_bytes: runtime.closure_bytes,
+            deprecated_since: runtime.deprecated_since.clone(),
+            health: runtime.health.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn versions_order_by_number_not_by_letter() {
+        assert!(version("3.9") < version("3.12"));
+        assert!(version("3.12") < version("3.12.4"));
+    }
+
+    #[test]
+    fn a_more_exact_version_refines() {
+        assert!(version("3.12.4").refines(&version("3.12")));
+        assert!(!version("3.1").refines(&version("3.12")));
+        assert!(!version("3.12").refines(&version("3.1")));
+    }
+
+    #[test]
+    fn text_after_the_numbers_is_kept() {
+        let version = version("5.36.0-7+deb12u3");
+        assert_eq!(version.numbers(), [5, 36, 0]);
+        assert_eq!(version.to_string(), "5.36.0-7+deb12u3");
+    }
+
+    #[test]
+    fn a_version_without_numbers_is_refused() {
+        assert!(Version::try_from("latest".to_owned()).is_err());
+        assert!(Version::try_from(String::new()).is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! The languages that come with the program, and which of their versions are there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Catalogue, Files, Health, Language, Runtime, Version, VersionEntry};
+
+/// Every file of `profiles/languages/`: name and text.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("bash", include_str!("../../profiles/languages/bash.toml")),
+    ("c", include_str!("../../profiles/languages/c.toml")),
+    ("cpp", include_str!("../../profiles/languages/cpp.toml")),
+    ("csharp", include_str!("../../profiles/languages/csharp.toml")),
+    ("go", include_str!("../../profiles/languages/go.toml")),
+    ("haskell", include_str!("../../profiles/languages/haskell.toml")),
+    ("java", include_str!("../../profiles/languages/java.toml")),
+    ("javascript", include_str!("../../profiles/languages/javascript.toml")),
+    ("lua", include_str!("../../profiles/languages/lua.toml")),
+    ("ocaml", include_str!("../../profiles/languages/ocaml.toml")),
+    ("perl", include_str!("../../profiles/languages/perl.toml")),
+    ("php", include_str!("../../profiles/languages/php.toml")),
+    ("python", include_str!("../../profiles/languages/python.toml")),
+    ("r", include_str!("../../profiles/languages/r.toml")),
+    ("ruby", include_str!("../../profiles/languages/ruby.toml")),
+    ("rust", include_str!("../../profiles/languages/rust.toml")),
+    ("scala", include_str!("../../profiles/languages/scala.toml")),
+    ("typescript", include_str!("../../profiles/languages/typescript.toml")),
+];
+
+/// Where to look for runtimes; section `runtimes` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sources {
+    /// Whether to take the versions that the host has below `/usr`.
+    pub host: bool,
+    /// Root file system trees, each with one version.
+    pub trees: Vec<Tree>,
+    /// Path of a manifest of store paths, which Nix renders.
+    pub manifest: Option<PathBuf>,
+}
+
+/// A root file system tree with one version of one language.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tree {
+    /// Name of the language.
+    pub language: String,
+    /// The version in the tree.
+    pub version: Version,
+    /// Root directory of the tree, readable by every user.
+    pub root: PathBuf,
+}
+
+/// The manifest that Nix renders: runtimes by store path.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreManifest {
+    /// One entry a runtime.
+    pub runtimes: Vec<StoreRuntime>,
+}
+
+/// A runtime made of store paths.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreRuntime {
+    /// Name of the language.
+    pub language: String,
+    /// The version, exactly.
+    pub version: Version,
+    /// Absolute paths of its programs, by the keys that the language's command lines use.
+    pub programs: BTreeMap<String, PathBuf>,
+    /// Every path of the closure.
+    pub closure: Vec<PathBuf>,
+    /// Size of the closure in bytes.
+    pub closure_bytes: Option<u64>,
+}
+
+/// A source of runtimes that does not fit the languages.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// A tree or a manifest names a language that is not known.
+    #[error("{named_by} names the language {language:?}, which no file of profiles/languages has")]
+    UnknownLanguage {
+        /// What names it.
+        named_by: &'static str,
+        /// The name.
+        language: String,
+    },
+    /// A tree lacks the programs of its language.
+    #[error("the tree {root} of {language} {version} lacks {missing}", root = root.display())]
+    IncompleteTree {
+        /// Name of the language.
+        language: String,
+        /// The version that it should hold.
+        version: Version,
+        /// Its root.
+        root: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
+    /// A manifest's runtime lacks the program that gives it its name.
+    #[error("the manifest's {language} {version} has no program {program:?}")]
+    IncompleteStoreRuntime {
+        /// Name of the language.
+        language: String,
+        /// The version.
+        version: Version,
+        /// Key of the missing program.
+        program: String,
+    },
+}
+
+/// Finds the runtimes that the sources offer; `exists` tells whether a path exists on this host.
+///
+/// # Errors
+/// A configured tree or manifest that does not fit. A host that lacks a version is no error.
+pub fn find(
+    languages: &[Arc<Language>],
+    sources: &Sources,
+    manifest: Option<StoreManifest>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Result<Catalogue, SourceError> {
+    let mut found = Vec::new();
+    for entry in manifest.into_iter().flat_map(|manifest| manifest.runtimes) {
+        found.push(of_store(language(languages, &entry.language, "the manifest")?, entry)?);
+    }
+    for tree in &sources.trees {
+        found.push(of_tree(language(languages, &tree.language, "the configuration")?, tree, exists)?);
+    }
+    if sources.host {
+        for language in languages {
+            found.extend(language.versions.iter().filter_map(|entry| of_host(language, entry, exists)));
+        }
+    }
+    found.sort_by(|a, b| (&a.language.name, &a.version).cmp(&(&b.language.name, &b.version)));
+    Ok(Catalogue::new(found))
+}
+
+fn language<'a>(
+    languages: &'a [Arc<Language>],
+    name: &str,
+    named_by: &'static str,
+) -> Result<&'a Arc<Language>, SourceError> {
+    languages
+        .iter()
+        .find(|language| language.name == name)
+        .ok_or_else(|| SourceError::UnknownLanguage { named_by, language: name.to_owned() })
+}
+
+fn of_store(language: &Arc<Language>, entry: StoreRuntime) -> Result<Runtime, SourceError> {
+    if !entry.programs.contains_key(&language.program) {
+        return Err(SourceError::IncompleteStoreRuntime {
+            language: entry.language,
+            version: entry.version,
+            program: language.program.clone(),
+        });
+    }
+    let known = language.versions.iter().find(|known| {
+        known.nixpkgs.is_some() && known.version.as_ref().is_some_and(|version| entry.version.refines(version))
+    });
+    Ok(Runtime {
+        id: id(language, Some(&entry.version)),
+        language: Arc::clone(language),
+        version: Some(entry.version),
+        programs: entry.programs,
+        files: Files::Store { closure: entry.closure },
+        closure_bytes: entry.closure_bytes,
+        deprecated_since: known.and_then(|known| known.deprecated_since.clone()),
+        health: Health::default(),
+    })
+}
+
+fn of_tree(language: &Arc<Language>, tree: &Tree, exists: &dyn Fn(&Path) -> bool) -> Result<Runtime, SourceError> {
+    let incomplete = |missing: String| SourceError::IncompleteTree {
+        language: tree.language.clone(),
+        version: tree.version.clone(),
+        root: tree.root.clone(),
+        missing,
+    };
+    let entry = language
+        .versions
+        .iter()
+        .find(|entry| {
+            !entry.programs.is_empty() && entry.version.as_ref().is_some_and(|known| tree.version.refines(known))
+        })
+        .or_else(|| language.versions.iter().find(|entry| entry.version.is_none()))
+        .ok_or_else(|| incomplete("an entry in its language's list of versions".to_owned()))?;
+    let programs = paths(entry);
+    let inside = |path: &Path| tree.root.join(path.strip_prefix("/").unwrap_or(path));
+    if let Some(missing) = programs.values().find(|path| !exists(&inside(path))) {
+        return Err(incomplete(missing.display().to_string()));
+    }
+    Ok(Runtime {
+        id: id(language, Some(&tree.version)),
+        language: Arc::clone(language),
+        version: Some(tree.version.clone()),
+        programs,
+        files: Files::Tree {
+            root: tree.root.clone(),
+            extra: entry.extra_paths.iter().filter(|path| exists(&inside(path))).cloned().collect(),
+        },
+        closure_bytes: None,
+        deprecated_since: entry.deprecated_since.clone(),
+        health: Health::default(),
+    })
+}
+
+fn of_host(language: &Arc<Language>, entry: &VersionEntry, exists: &dyn Fn(&Path) -> bool) -> Option<Runtime> {
+    let programs = paths(entry);
+    if programs.is_empty() || !programs.values().all(|path| exists(path)) {
+        return None;
+    }
+    Some(Runtime {
+        id: id(language, entry.version.as_ref()),
+        language: Arc::clone(language),
+        version: entry.version.clone(),
+        programs,
+        files: Files::Host { extra: entry.extra_paths.iter().filter(|path| exists(path)).cloned().collect() },
+        closure_bytes: None,
+        deprecated_since: entry.deprecated_since.clone(),
+        health: Health::default(),
+    })
+}
+
+/// The programs of an entry, with Debian's name of this architecture filled in.
+fn paths(entry: &VersionEntry) -> BTreeMap<String, PathBuf> {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let fill = |path: &String| PathBuf::from(path.replace("{debian_arch}", architecture));
+    entry.programs.iter().map(|(key, path)| (key.clone(), fill(path))).collect()
+}
+
+fn id(language: &Language, version: Option<&Version>) -> String {
+    match version {
+        Some(version) => format!("{}-{version}", language.name),
+        None => language.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn languages() -> Vec<Arc<Language>> {
+        BUILT_IN
+            .iter()
+            .map(|(name, text)| Arc::new(toml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"))))
+            .collect()
+    }
+
+    #[test]
+    fn every_file_of_profiles_is_built_in() {
+        let mut files: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/languages"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        files.sort();
+        assert_eq!(files, BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_and_aliases_are_unique() {
+        let mut names: Vec<String> = Vec::new();
+        for language in languages() {
+            names.push(language.name.clone());
+            names.extend(language.aliases.iter().cloned());
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn versions_stand_oldest_first_and_probes_compile() {
+        for language in languages() {
+            let known: Vec<_> = language.versions.iter().filter_map(|entry| entry.version.clone()).collect();
+            assert!(known.is_sorted(), "{}: {known:?}", language.name);
+            regex::Regex::new(&language.probe.pattern).unwrap();
+            assert!(language.extensions.iter().any(|ext| language.main.ends_with(&format!(".{ext}"))));
+        }
+    }
+
+    #[test]
+    fn every_placeholder_is_known() {
+        let placeholder = regex::Regex::new(r"\{([^}]*)\}").unwrap();
+        for language in languages() {
+            let commands = language.compile.iter().chain([&language.run]);
+            let words: Vec<&String> = commands.flat_map(|command| &command.argv).chain(&language.probe.argv).collect();
+            for entry in language.versions.iter().filter(|entry| !entry.programs.is_empty()) {
+                for word in &words {
+                    for name in placeholder.captures_iter(word).map(|found| found[1].to_owned()) {
+                        let known = ["main", "stem", "sources", "flags", "memory_mib"].contains(&name.as_str())
+                            || entry.programs.contains_key(&name);
+                        assert!(known, "{}: {word}", language.name);
+                    }
+                }
+                assert!(entry.programs.contains_key(&language.program), "{}", language.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_version_is_found_when_all_its_programs_exist() {
+        let sources = Sources { host: true, trees: vec![], manifest: None };
+        let found = find(&languages(), &sources, None, &|path| path == Path::new("/usr/bin/python3.11")).unwrap();
+        assert_eq!(found.runtimes().iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["python-3.11"]);
+    }
+
+    #[test]
+    fn an_incomplete_tree_is_an_error_that_names_the_missing_program() {
+        let tree =
+            Tree { language: "python".into(), version: "3.11".to_owned().try_into().unwrap(), root: "/trees/a".into() };
+        let sources = Sources { host: false, trees: vec![tree], manifest: None };
+        let error = find(&languages(), &sources, None, &|_| false).unwrap_err();
+        assert!(error.to_string().contains("python3.11"), "{error}");
+    }
+}

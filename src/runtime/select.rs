@@ -1,0 +1,272 @@
+//! Which runtime a request means: `python`, `python@3`, `python@3.12`, `python3.12`,
+//! `node@>=18 <22`, `c++@20`, `c++20@12`.
+
+use std::collections::BTreeSet;
+
+use super::{Catalogue, Health, Language, Runtime, Variant, Version};
+
+/// What a selector chose.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The runtime.
+    pub runtime: &'a Runtime,
+    /// The standard of the language, for languages that have several.
+    pub variant: Option<&'a Variant>,
+}
+
+/// A selector that no runtime fits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no runtime is called {selector:?}")]
+pub struct UnknownRuntime {
+    /// What was asked for.
+    pub selector: String,
+    /// What is there and resembles it, best first.
+    pub near: Vec<String>,
+}
+
+/// Longest selector that is looked at.
+const SELECTOR_BYTES: usize = 128;
+/// Most names offered instead.
+const NEAR_MATCHES: usize = 5;
+
+impl Catalogue {
+    /// The runtime that a selector means: of those that fit, the newest that is not broken.
+    ///
+    /// # Errors
+    /// The selector fits none; near matches are told.
+    pub fn resolve(&self, selector: &str) -> Result<Choice<'_>, UnknownRuntime> {
+        self.choose(selector).ok_or_else(|| UnknownRuntime {
+            selector: selector.chars().take(SELECTOR_BYTES).collect(),
+            near: self.near(selector),
+        })
+    }
+
+    fn choose(&self, selector: &str) -> Option<Choice<'_>> {
+        if selector.len() > SELECTOR_BYTES {
+            return None;
+        }
+        let (name, wanted) = match selector.split_once('@') {
+            Some((name, wanted)) => (name.trim(), Some(wanted.trim())),
+            None => (selector.trim(), None),
+        };
+        let name = name.to_lowercase();
+        if let Some(wanted) = wanted {
+            // `c++@20` names a standard of the language; `g++@12` and `c++@12` a compiler.
+            if let Some(choice) = self.by_variant(&name, wanted, None) {
+                return Some(choice);
+            }
+            return self.by_name(&name, Some(wanted)).or_else(|| {
+                let (stem, digits) = split_digits(&name)?;
+                self.by_variant(stem, digits, Some(wanted))
+            });
+        }
+        self.by_name(&name, None).or_else(|| {
+            let (stem, digits) = split_digits(&name)?;
+            self.by_variant(stem, digits, None).or_else(|| self.by_name(stem, Some(digits)))
+        })
+    }
+
+    fn by_variant(&self, name: &str, variant: &str, version: Option<&str>) -> Option<Choice<'_>> {
+        // Names of compilers select compilers, so only the language's first names select standards.
+        let choice = self.by_name(name, version)?;
+        let language = &choice.runtime.language;
+        let variant = language.variants.iter().find(|known| known.name == variant)?;
+        (!is_compiler_name(name)).then_some(Choice { variant: Some(variant), ..choice })
+    }
+
+    fn by_name(&self, name: &str, wanted: Option<&str>) -> Option<Choice<'_>> {
+        let requirement = match wanted {
+            Some(text) => Some(Requirement::parse(text)?),
+            None => None,
+        };
+        let fits = |runtime: &&Runtime| match (&requirement, &runtime.version) {
+            (None, _) => true,
+            (Some(requirement), Some(version)) => requirement.admits(version),
+            (Some(_), None) => false,
+        };
+        let of_language = self.runtimes().iter().filter(|runtime| is_named(&runtime.language, name));
+        let runtime = of_language
+            .filter(fits)
+            .max_by_key(|runtime| (!matches!(runtime.health, Health::Broken { .. }), runtime.version.clone()))?;
+        let variant = runtime.language.variants.iter().find(|variant| variant.default);
+        Some(Choice { runtime, variant })
+    }
+
+    /// Names that resemble a selector, best first.
+    fn near(&self, selector: &str) -> Vec<String> {
+        let selector: String = selector.chars().take(SELECTOR_BYTES).collect::<String>().to_lowercase();
+        let name = selector.split('@').next().unwrap_or_default();
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let mut seen = BTreeSet::new();
+        let mut scored: Vec<(f64, &Runtime)> = self
+            .runtimes()
+            .iter()
+            .filter(|runtime| seen.insert(&runtime.id))
+            .map(|runtime| {
+                let language = &runtime.language;
+                let names = language.aliases.iter().chain([&language.name]);
+                let score = names
+                    .map(|known| strsim::jaro_winkler(known, stem).max(strsim::jaro_winkler(known, name)))
+                    .fold(0.0, f64::max);
+                (score, runtime)
+            })
+            .filter(|(score, _)| *score > 0.7)
+            .collect();
+        scored.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| b.1.version.cmp(&a.1.version)));
+        scored.into_iter().take(NEAR_MATCHES).map(|(_, runtime)| selector_of(runtime)).collect()
+    }
+}
+
+/// The selector that means exactly this runtime.
+fn selector_of(runtime: &Runtime) -> String {
+    match &runtime.version {
+        Some(version) => format!("{}@{version}", runtime.language.name),
+        None => runtime.language.name.clone(),
+    }
+}
+
+fn is_named(language: &Language, name: &str) -> bool {
+    language.name == name || language.aliases.iter().any(|alias| alias == name)
+}
+
+/// `g++` and `gcc` are names of the compiler, whose versions may equal the names of standards.
+fn is_compiler_name(name: &str) -> bool {
+    name.starts_with('g')
+}
+
+fn split_digits(name: &str) -> Option<(&str, &str)> {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let digits = name.strip_prefix(stem)?;
+    (!stem.is_empty() && !digits.is_empty()).then_some((stem, digits))
+}
+
+/// What a selector demands of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Requirement {
+    /// This version, or a more exact form of it.
+    Exactly(Version),
+    /// Any of these ranges.
+    AnyOf(Vec<semver::VersionReq>),
+}
+
+impl Requirement {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "*" || text == "latest" {
+            return Some(Self::AnyOf(vec![semver::VersionReq::STAR]));
+        }
+        if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
+            return Version::try_from(text.to_owned()).ok().map(Self::Exactly);
+        }
+        let ranges = text.split("||").map(|range| {
+            // npm separates the parts of a range by blanks, Rust by commas; 3.x is a wildcard in both.
+            let joined = range.split([' ', ',']).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+            semver::VersionReq::parse(&joined).ok()
+        });
+        ranges.collect::<Option<Vec<_>>>().map(Self::AnyOf)
+    }
+
+    fn admits(&self, version: &Version) -> bool {
+        match self {
+            Self::Exactly(exact) => version.refines(exact),
+            Self::AnyOf(ranges) => ranges.iter().any(|range| range.matches(&version.semantic())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::runtime::{Files, Language};
+
+    fn catalogue() -> Catalogue {
+        let mut runtimes = Vec::new();
+        for (file, versions) in
+            [("python", &["3.9", "3.11", "3.12.4"][..]), ("javascript", &["18", "20", "22"]), ("cpp", &["11", "12"])]
+        {
+            let text = crate::runtime::BUILT_IN.iter().find(|(name, _)| *name == file).unwrap().1;
+            let language: Arc<Language> = Arc::new(toml::from_str(text).unwrap());
+            for version in versions {
+                runtimes.push(Runtime {
+                    id: format!("{}-{version}", language.name),
+                    language: Arc::clone(&language),
+                    version: Some((*version).to_owned().try_into().unwrap()),
+                    programs: BTreeMap::from([(language.program.clone(), "/usr/bin/x".into())]),
+                    files: Files::Host { extra: vec![] },
+                    closure_bytes: None,
+                    deprecated_since: None,
+                    health: Health::Unchecked,
+                });
+            }
+        }
+        Catalogue::new(runtimes)
+    }
+
+    fn id(selector: &str) -> Option<String> {
+        catalogue().resolve(selector).ok().map(|choice| choice.runtime.id.clone())
+    }
+
+    #[test]
+    fn selectors_resolve() {
+        for (selector, expected) in [
+            ("python", "python-3.12.4"),
+            ("Python", "python-3.12.4"),
+            ("py", "python-3.12.4"),
+            ("python@3", "python-3.12.4"),
+            ("python@3.12", "python-3.12.4"),
+            ("python@3.12.4", "python-3.12.4"),
+            ("python@3.11", "python-3.11"),
+            ("python3.11", "python-3.11"),
+            ("python@>=3.9, <3.12", "python-3.11"),
+            ("python@~3.9", "python-3.9"),
+            ("python@*", "python-3.12.4"),
+            ("node@18.x", "javascript-18"),
+            ("node@18 || 20", "javascript-20"),
+            ("node@>=18 <22", "javascript-20"),
+            ("javascript@latest", "javascript-22"),
+            ("c++", "c++-12"),
+            ("c++@20", "c++-12"),
+            ("c++20", "c++-12"),
+            ("c++20@11", "c++-11"),
+            ("g++@11", "c++-11"),
+        ] {
+            assert_eq!(id(selector).as_deref(), Some(expected), "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_standard_is_selected_by_name() {
+        let catalogue = catalogue();
+        let variant = |selector: &str| catalogue.resolve(selector).unwrap().variant.unwrap().name.clone();
+        assert_eq!(variant("c++@17"), "17");
+        assert_eq!(variant("c++23"), "23");
+        assert_eq!(variant("c++20@11"), "20");
+    }
+
+    #[test]
+    fn a_prefix_of_digits_is_no_match() {
+        assert_eq!(id("python@3.1"), None);
+        assert_eq!(id("python@2"), None);
+        assert_eq!(id("python@3.11.2"), None, "only 3.11 is known");
+        assert_eq!(id("python3.1"), None);
+    }
+
+    #[test]
+    fn an_unknown_selector_lists_near_matches() {
+        let catalogue = catalogue();
+        assert_eq!(catalogue.resolve("pyhton").unwrap_err().near[0], "python@3.12.4");
+        assert_eq!(catalogue.resolve("python@4").unwrap_err().near[0], "python@3.12.4");
+        assert!(catalogue.resolve("\u{0}").unwrap_err().near.is_empty());
+        assert!(catalogue.resolve(&"x".repeat(100_000)).unwrap_err().selector.len() <= SELECTOR_BYTES);
+    }
+
+    #[test]
+    fn a_broken_version_is_the_last_choice() {
+        let mut catalogue = catalogue();
+        catalogue.record("python-3.12.4", Health::Broken { reason: "x".into() }, None);
+        assert_eq!(catalogue.resolve("python").unwrap().runtime.id, "python-3.11");
+        assert_eq!(catalogue.resolve("python@3.12").unwrap().runtime.id, "python-3.12.4");
+    }
+}

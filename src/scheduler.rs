@@ -1,0 +1,364 @@
+//! Decides when which job runs, and carries it through its stages.
+//!
+//! ```text
+//!  submit ─▶ Refused     the queue is full, the client's share of it is, or we are stopping
+//!    │
+//!    ▼
+//!  queued ──cancel──▶ ended: Fault::Cancelled
+//!    │  a slot and memory are free, and it is this client's turn
+//!    ▼
+//!  running: open ─▶ files ─▶ compile ─▶ run ─▶ hand out files
+//!    │                  cancel kills the stage; the verdict says so
+//!    ▼
+//!  ended: Event::Finished, or a Fault
+//!    │  the sandbox is gone
+//!    ▼
+//!  slot and memory are free again
+//! ```
+
+mod drive;
+mod output;
+mod queue;
+
+pub mod selftest;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::backend::{Backend, BackendError};
+use crate::config::{Outputs, Service};
+use crate::job::{EnforcedBy, Event, Job, JobId};
+use crate::runtime::Health;
+use queue::{Full, Queue};
+
+/// Events of a job that wait for a client that reads slowly; then the program waits too.
+const EVENTS: usize = 64;
+/// What a client that was refused is told to wait, at least.
+const LEAST_RETRY: Duration = Duration::from_secs(1);
+
+/// Handle of the scheduler; clones share it.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    backend: Backend,
+    slots: usize,
+    memory_budget_bytes: u64,
+    outputs: Outputs,
+    state: Mutex<State>,
+    /// Told whenever a job ends.
+    ended: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue<Waiting>,
+    running: usize,
+    memory_bytes: u64,
+    stopping: bool,
+    cancels: HashMap<String, watch::Sender<bool>>,
+}
+
+/// A job in the queue.
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    events: mpsc::Sender<Item>,
+    cancel: watch::Receiver<bool>,
+}
+
+type Item = Result<Event, Fault>;
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Jobs that wait.
+    pub queued: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// Jobs that can run at one time.
+    pub slots: usize,
+}
+
+/// Why a job was refused at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// As many jobs wait as may.
+    #[error("the queue is full")]
+    QueueFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// As many jobs of this client wait as may.
+    #[error("the client's share of the queue is full")]
+    ClientQueueFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+    /// There is nothing that could make a sandbox.
+    #[error("the launcher is not there")]
+    Unavailable,
+}
+
+/// Why a job came to nothing, through no doing of its program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// What makes sandboxes has gone away.
+    #[error("the launcher has gone away")]
+    Unavailable,
+    /// The service is stopping, and the job had not begun.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The job was cancelled before it began.
+    #[error("cancelled before it began")]
+    Cancelled,
+    /// An input file could not be written.
+    #[error("file {index}: {reason}")]
+    Input {
+        /// Its place among the files, from 0.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// We failed; the text is for the journal, not for clients.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<BackendError> for Fault {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Gone => Self::Unavailable,
+            BackendError::Input { index, reason } => Self::Input { index, reason },
+            BackendError::Failed(reason) => Self::Internal(reason),
+        }
+    }
+}
+
+/// A job that was submitted. Dropping it cancels the job.
+#[derive(Debug)]
+pub struct Ticket {
+    /// Its id.
+    pub id: JobId,
+    events: mpsc::Receiver<Item>,
+    cancel: watch::Sender<bool>,
+}
+
+impl Ticket {
+    /// What happens next; the last is [`Event::Finished`] or a fault.
+    pub async fn next(&mut self) -> Option<Result<Event, Fault>> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.cancel.send_replace(true);
+    }
+}
+
+impl Scheduler {
+    /// A scheduler for this backend. Needs a tokio runtime.
+    #[must_use]
+    pub fn new(backend: Backend, service: &Service) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let slots = if service.concurrency == 0 { processors } else { service.concurrency };
+        let memory_budget_bytes = match service.memory_budget_bytes {
+            0 => three_quarters_of_memory(),
+            bytes => bytes,
+        };
+        let state = State {
+            queue: Queue::new(service.queue_length, service.queue_length_per_client),
+            running: 0,
+            memory_bytes: 0,
+            stopping: false,
+            cancels: HashMap::new(),
+        };
+        Self {
+            shared: Arc::new(Shared {
+                backend,
+                slots,
+                memory_budget_bytes,
+                outputs: service.outputs,
+                state: Mutex::new(state),
+                ended: Notify::new(),
+            }),
+        }
+    }
+
+    /// Takes a job of a client, which is named by its user id.
+    ///
+    /// # Errors
+    /// It is refused at once.
+    pub fn submit(&self, job: Job, client: u32) -> Result<Ticket, Refused> {
+        if !self.shared.backend.is_available() {
+            return Err(Refused::Unavailable);
+        }
+        let id = job.id.clone();
+        let (events, receiver) = mpsc::channel(EVENTS);
+        let (cancel, cancelled) = watch::channel(false);
+        let mut state = self.shared.state();
+        if state.stopping {
+            return Err(Refused::Stopping);
+        }
+        let retry_after = self.shared.retry_after(&state);
+        let waiting = Waiting { job, events, cancel: cancelled };
+        state.queue.push(client, waiting).map_err(|full| match full {
+            Full::All => Refused::QueueFull { retry_after },
+            Full::Client => Refused::ClientQueueFull { retry_after },
+        })?;
+        state.cancels.insert(id.to_string(), cancel.clone());
+        self.shared.start_what_fits(&mut state);
+        if state.queue.len() > 0 {
+            // One that still waits must hear of its end even if it never begins.
+            let (shared, id, mut cancelled) = (Arc::clone(&self.shared), id.to_string(), cancel.subscribe());
+            tokio::spawn(async move {
+                // An error means that it has ended and nobody can cancel it any more.
+                cancelled.wait_for(|cancelled| *cancelled).await.map(|_| shared.drop_queued(&id)).ok();
+            });
+        }
+        Ok(Ticket { id, events: receiver, cancel })
+    }
+
+    /// Cancels a job that waits or runs; false where there is none with this id.
+    #[must_use]
+    pub fn cancel(&self, id: &str) -> bool {
+        match self.shared.state().cancels.get(id) {
+            Some(cancel) => {
+                cancel.send_replace(true);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// How much there is to do.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let state = self.shared.state();
+        Load { queued: state.queue.len(), running: state.running, slots: self.shared.slots }
+    }
+
+    /// Whether there is something that makes sandboxes.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        self.shared.backend.is_available()
+    }
+
+    /// What holds the limits; `None` before that is known.
+    #[must_use]
+    pub fn enforced_by(&self) -> Option<EnforcedBy> {
+        self.shared.backend.enforced_by()
+    }
+
+    /// Shows what a self-test found in the list of runtimes that sandboxes see.
+    pub async fn record(&self, runtime: &str, checked: &selftest::Checked) {
+        let broken = match &checked.health {
+            Health::Unchecked => return,
+            Health::Working => None,
+            Health::Broken { reason } => Some(reason.as_str()),
+        };
+        let recorded = self.shared.backend.record(runtime, broken, checked.version.as_ref()).await;
+        if let Err(error) = recorded {
+            tracing::warn!(runtime, %error, "the launcher was not told of a self-test");
+        }
+    }
+
+    /// Refuses new jobs and those that wait, lets those that run finish until the deadline, then
+    /// cancels them, and returns when none is left.
+    pub async fn stop(&self, deadline: Duration) {
+        let queued = {
+            let mut state = self.shared.state();
+            state.stopping = true;
+            state.queue.drain()
+        };
+        for waiting in queued {
+            self.shared.state().cancels.remove(&waiting.job.id.to_string());
+            waiting.events.send(Err(Fault::Stopping)).await.ok();
+        }
+        if tokio::time::timeout(deadline, self.wait_until_idle()).await.is_err() {
+            for cancel in self.shared.state().cancels.values() {
+                cancel.send_replace(true);
+            }
+            self.wait_until_idle().await;
+        }
+    }
+
+    async fn wait_until_idle(&self) {
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.shared.state().running == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing under this lock can panic half-way; a poisoned one is as good as any.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins jobs for as long as there are slots and memory.
+    fn start_what_fits(self: &Arc<Self>, state: &mut State) {
+        while state.running < self.slots {
+            let left = self.memory_budget_bytes.saturating_sub(state.memory_bytes);
+            // A job that is larger than the budget runs alone.
+            let alone = state.running == 0;
+            let Some(waiting) = state.queue.pop(|waiting| alone || memory_of(&waiting.job) <= left) else {
+                return;
+            };
+            let memory = memory_of(&waiting.job);
+            state.running += 1;
+            state.memory_bytes += memory;
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                let id = waiting.job.id.to_string();
+                drive::run(&shared.backend, waiting, shared.outputs).await;
+                let mut state = shared.state();
+                state.running -= 1;
+                state.memory_bytes -= memory;
+                state.cancels.remove(&id);
+                shared.start_what_fits(&mut state);
+                drop(state);
+                shared.ended.notify_waiters();
+            });
+        }
+    }
+
+    /// Takes a cancelled job out of the queue, if it still waits there.
+    fn drop_queued(&self, id: &str) {
+        let mut state = self.state();
+        if let Some(waiting) = state.queue.remove(|waiting| waiting.job.id.to_string() == id) {
+            state.cancels.remove(id);
+            // The queue holds events for nobody else; the channel is empty, so this does not wait.
+            waiting.events.try_send(Err(Fault::Cancelled)).ok();
+        }
+    }
+
+    /// When a place may be free: a second for each round of the slots.
+    fn retry_after(&self, state: &State) -> Duration {
+        let rounds = state.queue.len() / self.slots.max(1);
+        LEAST_RETRY * u32::try_from(rounds.clamp(1, 60)).unwrap_or(60)
+    }
+}
+
+fn memory_of(job: &Job) -> u64 {
+    let compile = job.compile.as_ref().map_or(0, |stage| stage.limits.memory_bytes);
+    compile.max(job.run.limits.memory_bytes)
+}
+
+fn three_quarters_of_memory() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |info| info.ram_total() / 4 * 3)
+}

@@ -1,0 +1,90 @@
+//! Files by descriptor: openat2(2), memfd_create(2), fcntl(2) seals.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno as Number;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+
+use super::{Call, Errno, Result};
+
+/// Opens a path below a directory without ever leaving it and without following any link;
+/// openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV.
+///
+/// # Errors
+/// EXDEV for a path that leaves the directory, ELOOP for a link, and as openat(2).
+pub fn open_beneath(directory: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) -> Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY).mode(mode).resolve(
+        ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV,
+    );
+    loop {
+        // EAGAIN: a rename raced with the walk, and the kernel could not tell that it stayed beneath.
+        match openat2(directory, path, how).call("openat2") {
+            Err(Errno { errno: Number::EAGAIN | Number::EINTR, .. }) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Bytes that a process can read but nobody can change: a sealed memory file; memfd_create(2).
+///
+/// # Errors
+/// ENOMEM, EMFILE.
+pub fn sealed_memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd> {
+    let fd = memfd_create(name, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).call("memfd_create")?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).call("write")?;
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: F_ADD_SEALS takes an integer and touches no memory of ours.
+    let status = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) };
+    super::check("fcntl", libc::c_long::from(status))?;
+    Ok(file.into())
+}
+
+/// Reads a file of at most `limit` bytes from its start, wherever its offset stands; pread(2).
+///
+/// # Errors
+/// EFBIG where the file is larger, and as pread(2).
+pub fn read_whole(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
+    let size = nix::sys::stat::fstat(fd).call("fstat")?.st_size;
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(Errno { call: "pread", errno: Number::EFBIG });
+    }
+    let mut bytes = vec![0; size];
+    let mut filled = 0;
+    while filled < size {
+        let offset = libc::off_t::try_from(filled).expect("the size came from an off_t");
+        let rest = bytes.get_mut(filled..).expect("filled is below the size");
+        match nix::sys::uio::pread(fd, rest, offset) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(Number::EINTR) => {}
+            Err(errno) => {
+                return Err(Errno { call: "pread", errno });
+            }
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Value of an extended attribute of at most 64 bytes; getxattr(2).
+#[must_use]
+pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut value = vec![0u8; 64];
+    // SAFETY: both strings are NUL-terminated, and the buffer has the length that is given.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}

@@ -1,0 +1,105 @@
+//! The commands beside `run` as their users meet them: runtimes, doctor, completions, man.
+
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// The program, with no daemon in reach and nothing on its input.
+fn codesandbox(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_codesandbox"));
+    command.args(arguments).env_remove("CODESANDBOX_SOCKET").stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn status(output: &Output) -> i32 {
+    output.status.code().unwrap_or_else(|| panic!("{output:?}"))
+}
+
+#[test]
+fn wrong_usage_is_never_taken_for_the_program() {
+    for arguments in [
+        &["run"][..],
+        &["run", "a.py", "--no-such-option"],
+        &["run", "a.py", "--limit", "ram=1G"],
+        &["run", "no-such-file.py"],
+        &["run", "--embedded", "--socket", "x", "a.py"],
+        &["no-such-command"],
+    ] {
+        let output = codesandbox(arguments).output().unwrap();
+        assert_eq!((status(&output), output.stdout.len()), (125, 0), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn runtimes_are_listed_and_tested() {
+    let output = codesandbox(&["runtimes", "--embedded", "--json"]).output().unwrap();
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(list["runtimes"].as_array().unwrap().iter().any(|runtime| runtime["language"] == "bash"), "{list}");
+    let output = codesandbox(&["runtimes", "--embedded", "--check", "bash"]).output().unwrap();
+    let table = text(&output.stdout);
+    assert!(table.lines().count() == 2 && table.contains("works"), "{output:?}");
+    assert_eq!(status(&output), 0);
+    let output = codesandbox(&["runtimes", "--embedded", "--check", "klingon"]).output().unwrap();
+    assert_eq!(status(&output), 125, "{output:?}");
+}
+
+#[test]
+fn all_runtimes_can_be_tested_at_once() {
+    let output = codesandbox(&["runtimes", "--embedded", "--json"]).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = codesandbox(&["runtimes", "--embedded", "--json", "--check"]).output().unwrap();
+    let tested: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    let (listed, tested) = (listed["runtimes"].as_array().unwrap(), tested["runtimes"].as_array().unwrap());
+    assert_eq!(listed.len(), tested.len());
+    for runtime in tested {
+        assert_ne!(runtime["health"]["state"], "unchecked", "a test ends in one of two ways: {runtime}");
+    }
+    let broken = tested.iter().any(|runtime| runtime["health"]["state"] == "broken");
+    assert_eq!(status(&output), i32::from(broken));
+}
+
+#[test]
+fn doctor_says_the_same_in_words_in_json_and_by_its_status() {
+    let output = codesandbox(&["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = match report["verdict"].as_str().unwrap() {
+        "usable" => 0,
+        "degraded" => 1,
+        _ => 2,
+    };
+    assert_eq!(status(&output), expected, "{report}");
+    let checks = report["checks"].as_array().unwrap();
+    for check in checks {
+        let lacks = matches!(check["state"].as_str().unwrap(), "missing" | "degraded");
+        assert_eq!(check["remedy"].is_object(), lacks, "{check}");
+    }
+    let words = codesandbox(&["doctor"]).output().unwrap();
+    assert_eq!(status(&words), expected);
+    for check in checks {
+        assert!(text(&words.stdout).contains(check["name"].as_str().unwrap()), "{check}");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_are_generated() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = codesandbox(&["completions", shell]).output().unwrap();
+        assert!(text(&output.stdout).contains("compile-limit"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let man = directory.path().join("man1");
+    assert!(codesandbox(&["man", man.to_str().unwrap()]).status().unwrap().success());
+    for page in ["codesandbox.1", "codesandbox-run.1", "codesandbox-doctor.1", "codesandbox-runtimes.1"] {
+        let page = std::fs::read_to_string(man.join(page)).unwrap();
+        assert!(page.len() > 200, "{page}");
+    }
+    let run = std::fs::read_to_string(man.join("codesandbox-run.1")).unwrap();
+    assert!(run.contains("memory_exceeded"), "the exit statuses are in the manual page");
+}

@@ -1,0 +1,290 @@
+//! A daemon and a launcher of a test's own, a client for them, and the check that they leave
+//! nothing behind.
+
+#![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// Longest that anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon and a launcher, each in a process of its own, as in service.
+pub struct Service {
+    directory: tempfile::TempDir,
+    config: PathBuf,
+    daemon: Child,
+    launcher: Child,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+}
+
+impl Service {
+    /// Starts both with the runtimes of the host and those trees that tests/setup has made.
+    pub fn start() -> Self {
+        Self::start_with(json!({}))
+    }
+
+    /// The same with more configuration on top.
+    pub fn start_with(changes: Value) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = json!({"service": {"check_at_start": false}, "runtimes": {"trees": trees()}});
+        merge(&mut config, changes);
+        let path = directory.path().join("config.json");
+        fs::write(&path, config.to_string()).unwrap();
+        let launcher = Self::spawn_launcher(directory.path(), &path);
+        wait_for("the launcher's socket", || directory.path().join("launcher.sock").exists());
+        let daemon = Self::spawn_daemon(directory.path(), &path);
+        let service = Self { directory, config: path, daemon, launcher };
+        wait_for("the daemon", || {
+            service.try_request("GET", "/health", &[], "").is_some_and(|answer| answer.status == 200)
+        });
+        service
+    }
+
+    fn spawn_launcher(directory: &Path, config: &Path) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_codesandbox-launcher"))
+            .arg("--config")
+            .arg(config)
+            .arg("--listen")
+            .arg(directory.join("launcher.sock"))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn spawn_daemon(directory: &Path, config: &Path) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_codesandboxd"))
+            .arg("--config")
+            .arg(config)
+            .arg("--listen")
+            .arg(directory.join("api.sock"))
+            .arg("--launcher")
+            .arg(directory.join("launcher.sock"))
+            .stdin(Stdio::null())
+            .env("RUST_LOG", "warn")
+            .spawn()
+            .unwrap()
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("api.sock")
+    }
+
+    pub fn daemon_pid(&self) -> i32 {
+        i32::try_from(self.daemon.id()).unwrap()
+    }
+
+    /// The launcher proper, which is the child of the process that was started.
+    pub fn launcher_pid(&self) -> i32 {
+        children(i32::try_from(self.launcher.id()).unwrap()).first().copied().expect("the launcher runs")
+    }
+
+    pub fn launcher_stub_pid(&self) -> i32 {
+        i32::try_from(self.launcher.id()).unwrap()
+    }
+
+    /// Inits of live sandboxes, and programs in them.
+    pub fn sandbox_processes(&self) -> Vec<i32> {
+        let mut all = Vec::new();
+        let mut pending = match children(self.launcher_stub_pid()).first() {
+            Some(launcher) => children(*launcher),
+            None => return all,
+        };
+        while let Some(pid) = pending.pop() {
+            all.push(pid);
+            pending.extend(children(pid));
+        }
+        all
+    }
+
+    /// One request and its whole answer.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.try_request(method, path, headers, body).expect("the daemon answers")
+    }
+
+    pub fn try_request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Option<Answer> {
+        request(&self.socket(), method, path, headers, body.as_bytes())
+    }
+
+    pub fn post(&self, body: &Value) -> Answer {
+        self.request("POST", "/v1/run", &[("content-type", "application/json")], &body.to_string())
+    }
+
+    /// Runs a job that must be accepted, and returns the result.
+    pub fn run(&self, body: &Value) -> Value {
+        let answer = self.post(body);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+        answer.json()
+    }
+
+    /// Runs one source file.
+    pub fn run_source(&self, runtime: &str, source: &str) -> Value {
+        self.run(&json!({"runtime": runtime, "files": [{"content": source}]}))
+    }
+
+    /// Waits until no sandbox is left.
+    pub fn assert_no_sandbox(&self) {
+        wait_for("every sandbox to be gone", || self.sandbox_processes().is_empty());
+    }
+
+    pub fn kill_daemon(&mut self) {
+        self.daemon.kill().unwrap();
+        self.daemon.wait().unwrap();
+    }
+
+    pub fn restart_daemon(&mut self) {
+        self.daemon = Self::spawn_daemon(self.directory.path(), &self.config);
+        wait_for("the daemon", || {
+            self.try_request("GET", "/health", &[], "").is_some_and(|answer| answer.status == 200)
+        });
+    }
+
+    pub fn kill_launcher(&mut self) {
+        self.launcher.kill().unwrap();
+        self.launcher.wait().unwrap();
+    }
+
+    pub fn restart_launcher(&mut self) {
+        self.launcher = Self::spawn_launcher(self.directory.path(), &self.config);
+    }
+
+    /// Asks the daemon to stop, without waiting.
+    pub fn terminate_daemon(&self) {
+        kill(Pid::from_raw(self.daemon_pid()), Signal::SIGTERM).unwrap();
+    }
+
+    pub fn wait_for_daemon(&mut self) -> std::process::ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.daemon.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE * 2, "the daemon does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Service {
+    /// Every test ends with the check that nothing is left: no sandbox while the launcher lives, no
+    /// process after it.
+    fn drop(&mut self) {
+        let launcher_lives = matches!(self.launcher.try_wait(), Ok(None));
+        if launcher_lives && !std::thread::panicking() {
+            self.assert_no_sandbox();
+        }
+        let mut pids = self.sandbox_processes();
+        pids.extend(children(self.launcher_stub_pid()));
+        for child in [&mut self.daemon, &mut self.launcher] {
+            if matches!(child.try_wait(), Ok(None)) {
+                let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+                kill(pid, Signal::SIGTERM).ok();
+                child.wait().ok();
+            }
+        }
+        if !std::thread::panicking() {
+            wait_for("every process to be gone", || {
+                pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+            });
+            let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+            assert!(!mounts.contains("/runtime/runtimes.json"), "a mount is left:\n{mounts}");
+            let left: Vec<_> = fs::read_dir(self.directory.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| !["config.json", "api.sock", "launcher.sock"].contains(&name.as_str()))
+                .collect();
+            assert!(left.is_empty(), "files are left: {left:?}");
+        }
+    }
+}
+
+/// One request to a daemon; `None` where nobody answers.
+pub fn request(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::UnixStream::connect(socket).await.ok()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(body))).unwrap();
+        let answer = sender.send_request(request).await.ok()?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    })
+}
+
+/// The root trees that tests/setup has made, as the configuration names them.
+pub fn trees() -> Value {
+    let directory = std::env::var("CODESANDBOX_TREES").unwrap_or_else(|_| "/var/cache/codesandbox/trees".to_owned());
+    let text = fs::read_to_string(Path::new(&directory).join("trees.json"));
+    text.map_or_else(|_| json!([]), |text| serde_json::from_str(&text).unwrap())
+}
+
+pub fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// Waits for a condition.
+pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Children of a process, those of all its threads.
+pub fn children(pid: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    let lists = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// A file of tests/programs or tests/payloads.
+pub fn file(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Says that a test was not run, and why; the test then returns.
+pub fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

@@ -1,0 +1,2 @@
+set -u
+echo "$crash_on_purpose"

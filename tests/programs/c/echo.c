@@ -1,0 +1,10 @@
+#include <stdio.h>
+
+int main(void)
+{
+    int byte;
+
+    while ((byte = getchar()) != EOF)
+        putchar(byte);
+    return 0;
+}

@@ -1,0 +1,3 @@
+for block in function() return io.read(65536) end do
+  io.write(block)
+end

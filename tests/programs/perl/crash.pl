@@ -1,0 +1,1 @@
+die "crash on purpose\n";

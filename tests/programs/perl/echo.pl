@@ -1,0 +1,2 @@
+binmode $_ for *STDIN, *STDOUT;
+print while <STDIN>;

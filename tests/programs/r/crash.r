@@ -1,0 +1,1 @@
+stop("crash on purpose")

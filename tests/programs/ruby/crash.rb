@@ -1,0 +1,1 @@
+raise 'crash on purpose'

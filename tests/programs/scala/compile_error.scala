@@ -1,0 +1,3 @@
+object Main {
+  val count: Int = "not a number"
+}

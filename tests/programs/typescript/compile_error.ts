@@ -1,0 +1,2 @@
+const count: number = 'not a number';
+console.log(count);

@@ -1,0 +1,96 @@
+#!/bin/bash
+# build-guest.sh DIRECTORY: builds the guest there, as vmlinux, initrd and root.ext4.
+#
+# Debian trixie for x86-64. The kernel's package is unpacked, not installed: its scripts would
+# build an initramfs of their own and take longer than all the rest.
+set -euo pipefail
+
+here=$(dirname "$(readlink -f "$0")")
+out=$(readlink -f "$1")
+export PATH=$PATH:/usr/sbin:/sbin LC_ALL=C.UTF-8
+scratch=$(mktemp -d --tmpdir="$out" build.XXXX)
+trap 'rm -rf "$scratch"' EXIT
+root=$scratch/root
+
+packages=(
+    systemd systemd-sysv dbus udev kmod procps util-linux bash perl python3
+    nftables iproute2 iputils-ping curl socat passt uidmap bubblewrap strace passwd busybox-static
+)
+
+make_root() {
+    local mirror
+    mirror=$("$here/mirror.sh")
+    local hook
+    # shellcheck disable=SC2016 # $1 is the hook's own argument
+    hook='set -eu; mkdir -p "$1/tmp/kernel"
+        package=$(chroot "$1" apt-cache depends linux-image-cloud-amd64 | sed -n "s/^ *Depends: //p" | head -n 1)
+        chroot "$1" sh -c "cd /tmp/kernel && apt-get -q -o APT::Sandbox::User=root download $package"
+        mv "$1/tmp/kernel" '"$scratch"'/kernel'
+    # The host's apt may have been told to accept old indices; a mirror that needs that needs it here too.
+    mmdebstrap --quiet --mode=root --variant=minbase --architectures=amd64 \
+        --include="$(IFS=,; echo "${packages[*]}")" \
+        --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+        --aptopt="$(apt-config dump | grep -m 1 '^Acquire::Check-Valid-Until ' || echo 'Acquire::Check-Valid-Until "true";')" \
+        --aptopt="$(apt-config dump | grep -m 1 '^Acquire::Check-Date ' || echo 'Acquire::Check-Date "true";')" \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+        --customize-hook="$hook" trixie "$root" "$mirror"
+}
+
+add_kernel() {
+    dpkg-deb -x "$scratch"/kernel/*.deb "$scratch/unpacked"
+    local modules=$scratch/unpacked/usr/lib/modules
+    [ -d "$modules" ] || modules=$scratch/unpacked/lib/modules
+    cp -a "$modules" "$root/usr/lib/"
+    version=$(ls "$modules")
+    chroot "$root" depmod "$version"
+    python3 "$here/extract_vmlinux.py" "$scratch"/unpacked/boot/vmlinuz-* "$out/vmlinux"
+}
+
+make_initrd() {
+    local tree=$scratch/initrd file
+    mkdir -p "$tree"/{bin,dev,modules,root}
+    cp "$root/usr/bin/busybox" "$tree/bin/"
+    cp "$here/guest/init" "$tree/init"
+    chroot "$root" modprobe -S "$version" --show-depends virtio_blk | sed -n 's/^insmod \([^ ]*\).*/\1/p' |
+        while read -r file; do
+            local name
+            name=$(basename "${file%.xz}")
+            case $file in
+                *.xz) xz -dc "$root$file" ;;
+                *) cat "$root$file" ;;
+            esac >"$tree/modules/$name"
+            echo "/modules/$name" >>"$tree/modules/order"
+        done
+    (cd "$tree" && find . | cpio --quiet -o -H newc) >"$out/initrd"
+}
+
+configure() {
+    local etc=$root/etc
+    echo guest >"$etc/hostname"
+    : >"$etc/fstab"
+    echo 0123456789abcdef0123456789abcdef >"$etc/machine-id"
+    printf '127.0.0.1 localhost guest\n::1 localhost\n' >"$etc/hosts"
+    mkdir -p "$root/mnt/payload" "$etc/systemd/journald.conf.d" "$etc/systemd/system/multi-user.target.wants"
+    # Nothing here survives a restore anyway, and memory is faster than the emulated disk.
+    printf '[Journal]\nStorage=volatile\nRateLimitBurst=0\n' >"$etc/systemd/journald.conf.d/vm.conf"
+    install -m 755 "$here/guest/vm-shell" "$root/usr/local/sbin/vm-shell"
+    install -m 644 "$here/guest/vm-shell.service" "$etc/systemd/system/"
+    ln -s ../vm-shell.service "$etc/systemd/system/multi-user.target.wants/"
+    ln -sf /usr/lib/systemd/system/multi-user.target "$etc/systemd/system/default.target"
+    local unit
+    while read -r unit; do
+        ln -sf /dev/null "$etc/systemd/system/$unit"
+    done <"$here/guest/masked-units"
+    rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
+    # Nothing of the host's way to its mirror may be left in the guest.
+    rm -f "$etc"/apt/sources.list "$etc"/apt/sources.list.d/* "$etc"/apt/apt.conf.d/99mmdebstrap
+    find "$root/run" "$root/tmp" -mindepth 1 -delete
+}
+
+make_root
+add_kernel
+make_initrd
+configure
+truncate -s 3G "$out/root.ext4"
+mke2fs -q -t ext4 -O ^metadata_csum,^64bit,^has_journal -m 0 -d "$root" "$out/root.ext4"
