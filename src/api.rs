@@ -12,9 +12,8 @@ use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
-use crate::runtime::Catalogue;
+use crate::runtime::{Catalogue, Checked};
 use crate::scheduler::Scheduler;
-use crate::scheduler::selftest::Checked;
 
 pub mod answer;
 pub mod checks;
@@ -75,7 +74,7 @@ impl State {
     /// Notes what a self-test found.
     pub fn record(&self, runtime: &str, checked: &Checked) {
         let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        catalogue.record(runtime, checked.health.clone(), checked.version.clone());
+        catalogue.record(runtime, checked);
     }
 }
 

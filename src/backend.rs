@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::job::{Ending, EnforcedBy};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
-use crate::runtime::Version;
+use crate::runtime::Checked;
 
 /// A way of making sandboxes.
 #[derive(Debug, Clone)]
@@ -91,19 +91,13 @@ impl Backend {
         }
     }
 
-    /// Shows what a self-test found in the list of runtimes that sandboxes see: why it is broken, or
-    /// that it works, and its exact version if it told.
+    /// Shows what a self-test found in the list of runtimes that sandboxes see.
     ///
     /// # Errors
     /// [`BackendError::Gone`]; it is told when it is back.
-    pub async fn record(
-        &self,
-        runtime: &str,
-        broken: Option<&str>,
-        version: Option<&Version>,
-    ) -> Result<(), BackendError> {
+    pub async fn record(&self, runtime: &str, checked: &Checked) -> Result<(), BackendError> {
         match self {
-            Self::Namespace(backend) => backend.record(runtime, broken, version).await,
+            Self::Namespace(backend) => backend.record(runtime, checked).await,
         }
     }
 }

@@ -218,6 +218,8 @@ pub struct Runtime {
     pub deprecated_since: Option<String>,
     /// What the last self-test found.
     pub health: Health,
+    /// What the last self-test used.
+    pub baseline: Option<Baseline>,
 }
 
 /// What is known of a runtime's working order.
@@ -236,6 +238,29 @@ pub enum Health {
     },
 }
 
+/// What a self-test found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Why the runtime is broken; `None` where it works.
+    pub broken: Option<String>,
+    /// Its exact version, if it told.
+    pub version: Option<Version>,
+    /// What its self-test used.
+    pub baseline: Option<Baseline>,
+}
+
+/// What next to nothing costs in a runtime: the run stage of its self-test. Less this, the usage of
+/// a run is the program's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Baseline {
+    /// Time by the clock, in microseconds.
+    pub wall_time_us: u64,
+    /// Processor time, in microseconds.
+    pub cpu_time_us: u64,
+    /// Most memory at one time, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
 impl Runtime {
     /// Path of the program that is the runtime.
     #[must_use]
@@ -243,13 +268,17 @@ impl Runtime {
         self.programs.get(&self.language.program).expect("checked when the runtime was found")
     }
 
-    /// Name of its link in `/runtime/bin`, such as `python3.12`.
+    /// Names of its links in `/runtime/bin`: `python`, `python3`, `python3.12`, `python3.12.4`.
     #[must_use]
-    pub fn link_name(&self) -> String {
-        match &self.version {
-            Some(version) => format!("{}{version}", self.language.name),
-            None => self.language.name.clone(),
+    pub fn link_names(&self) -> Vec<String> {
+        let mut names = vec![self.language.name.clone()];
+        let mut name = self.language.name.clone();
+        for (index, number) in self.version.iter().flat_map(|version| version.numbers()).enumerate() {
+            let dot = if index == 0 { "" } else { "." };
+            name = format!("{name}{dot}{number}");
+            names.push(name.clone());
         }
+        names
     }
 }
 
@@ -284,12 +313,16 @@ impl Catalogue {
         self.runtimes.iter().find(|runtime| runtime.id == id)
     }
 
-    /// Records what a self-test found, and the exact version if it told.
-    pub fn record(&mut self, id: &str, health: Health, exact: Option<Version>) {
+    /// Records what a self-test found.
+    pub fn record(&mut self, id: &str, checked: &Checked) {
         if let Some(runtime) = self.runtimes.iter_mut().find(|runtime| runtime.id == id) {
-            runtime.health = health;
-            if let Some(exact) = exact {
-                runtime.version = Some(exact);
+            runtime.health = match &checked.broken {
+                None => Health::Working,
+                Some(reason) => Health::Broken { reason: reason.clone() },
+            };
+            runtime.baseline = checked.baseline;
+            if let Some(exact) = &checked.version {
+                runtime.version = Some(exact.clone());
             }
         }
     }
@@ -342,6 +375,8 @@ pub struct Listing {
     /// What the last self-test found.
     #[schema(value_type = Object)]
     pub health: Health,
+    /// What the last self-test used, which is what next to nothing costs; null before it has run.
+    pub baseline: Option<Baseline>,
 }
 
 impl Listing {
@@ -363,6 +398,7 @@ impl Listing {
             closure_bytes: runtime.closure_bytes,
             deprecated_since: runtime.deprecated_since.clone(),
             health: runtime.health.clone(),
+            baseline: runtime.baseline,
         }
     }
 }

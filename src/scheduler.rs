@@ -31,7 +31,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::backend::{Backend, BackendError};
 use crate::config::{Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
-use crate::runtime::Health;
+use crate::runtime::Checked;
 use queue::{Full, Queue};
 
 /// Events of a job that wait for a client that reads slowly; then the program waits too.
@@ -261,13 +261,8 @@ impl Scheduler {
     }
 
     /// Shows what a self-test found in the list of runtimes that sandboxes see.
-    pub async fn record(&self, runtime: &str, checked: &selftest::Checked) {
-        let broken = match &checked.health {
-            Health::Unchecked => return,
-            Health::Working => None,
-            Health::Broken { reason } => Some(reason.as_str()),
-        };
-        let recorded = self.shared.backend.record(runtime, broken, checked.version.as_ref()).await;
+    pub async fn record(&self, runtime: &str, checked: &Checked) {
+        let recorded = self.shared.backend.record(runtime, checked).await;
         if let Err(error) = recorded {
             tracing::warn!(runtime, %error, "the launcher was not told of a self-test");
         }

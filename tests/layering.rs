@@ -30,7 +30,7 @@ const ORDER: [&str; 13] = [
 
 /// Modules that may name less than the order allows, with the reason.
 const NARROWER: [(&str, &[&str], &str); 9] = [
-    ("plan", &[], "plain data, which daemon, launcher and jail share"),
+    ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
     ("runtime", &[], "a noun: data, and the choice among them"),
     ("job", &["plan", "profile"], "a noun: a request after it was checked, and its verdict"),
@@ -186,9 +186,14 @@ fn a_module_names_only_those_below_it() {
 
 #[test]
 fn some_modules_name_still_less() {
-    for ((module, named), files) in imports() {
+    for ((module, named), mut files) in imports() {
+        // A test may build what the module itself is handed.
+        files.retain(|path| !path.ends_with("tests.rs"));
+        if files.is_empty() {
+            continue;
+        }
         if let Some((_, allowed, why)) = NARROWER.iter().find(|(narrow, ..)| *narrow == module) {
-            assert!(allowed.contains(&named.as_str()), "{module} names {named}, but it is {why}: {files:?}");
+            assert!(allowed.contains(&named.as_str()), "{module} names {named} ({why}): {files:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub const ARGUMENT_OVERHEAD: usize = 9;
 
 /// A job, and what its answer says of its runtime.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct Accepted {
     /// The job.
     pub job: Job,
     /// The runtime that was chosen.
@@ -36,7 +36,7 @@ pub struct Checked {
 ///
 /// # Errors
 /// The first thing that is not allowed, with the field and what would be allowed.
-pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue) -> Result<Checked, Problem> {
+pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue) -> Result<Accepted, Problem> {
     let choice = runtime(&request.runtime, catalogue)?;
     let (profile_name, profile) = profile(request.profile, config)?;
     let run_limits = limits("limits", profile.run, request.limits, profile)?;
@@ -75,7 +75,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue) -> Res
         stdin,
         outputs,
     };
-    Ok(Checked { job, runtime: used(&choice) })
+    Ok(Accepted { job, runtime: used(&choice) })
 }
 
 fn used(choice: &Choice<'_>) -> RuntimeUsed {

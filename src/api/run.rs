@@ -18,7 +18,7 @@ use super::answer::{self, About};
 use super::body::{self, Held};
 use super::negotiate::{self, Form};
 use super::problem::{JOB_HEADER, Kind, Problem, ProblemDetails, job_header};
-use super::request::{self, Checked};
+use super::request::{self, Accepted};
 use super::wire::{RunRequest, RunResponse};
 use super::{Client, State, events, fields};
 
@@ -123,7 +123,7 @@ async fn submit(state: State, client: Client, held: Held, received: Instant) -> 
     } else {
         check(&bytes, &state)?
     };
-    let Checked { job, runtime } = checked;
+    let Accepted { job, runtime } = checked;
     let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits };
     let ticket = state.scheduler.submit(job, client.uid)?;
     info!(
@@ -134,7 +134,7 @@ async fn submit(state: State, client: Client, held: Held, received: Instant) -> 
     Ok(Followed { about, ticket, state, received, submitted: Instant::now(), is_over: false, _share: share })
 }
 
-fn check(bytes: &[u8], state: &State) -> Result<Checked, Problem> {
+fn check(bytes: &[u8], state: &State) -> Result<Accepted, Problem> {
     let request: RunRequest = fields::parse(bytes)?;
     request::check(request, &state.config, &state.runtimes())
 }

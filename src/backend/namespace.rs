@@ -22,7 +22,7 @@ use crate::job::{Denial, Ending, EnforcedBy};
 use crate::launcher::protocol::{End, MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
-use crate::runtime::Version;
+use crate::runtime::Checked;
 use crate::sys::{Errno, fs, socket};
 
 /// A launcher, connected or not.
@@ -123,15 +123,9 @@ impl Namespace {
         }
     }
 
-    pub(super) async fn record(
-        &self,
-        runtime: &str,
-        broken: Option<&str>,
-        version: Option<&Version>,
-    ) -> Result<(), BackendError> {
-        let (runtime, broken) = (runtime.to_owned(), broken.map(str::to_owned));
-        let request = Request::Record { runtime: runtime.clone(), broken, version: version.cloned() };
-        locked(&self.shared.records).insert(runtime, request.clone());
+    pub(super) async fn record(&self, runtime: &str, checked: &Checked) -> Result<(), BackendError> {
+        let request = Request::Record { runtime: runtime.to_owned(), checked: checked.clone() };
+        locked(&self.shared.records).insert(runtime.to_owned(), request.clone());
         self.link()?.send(&request, &[]).await
     }
 }

@@ -110,6 +110,7 @@ mod tests {
             closure_bytes: None,
             deprecated_since: Some("2024-10".to_owned()),
             health,
+            baseline: None,
         }
     }
 

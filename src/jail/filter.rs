@@ -191,6 +191,7 @@ pub fn describe(number: i32, arguments: [u64; 2]) -> (String, Option<String>) {
     let [first, second] = arguments.map(low_bits);
     let argument = match name.as_str() {
         "socket" | "socketpair" => Some(name_of("AF_", first)),
+        "fcntl" => Some(name_of("F_", second)),
         "ioctl" => Some(name_of("TIOC", second)),
         "prctl" => Some(name_of("PR_", first)),
         "clone" => {
@@ -251,7 +252,7 @@ static CONSTANTS: std::sync::LazyLock<Vec<(&'static str, u32)>> = std::sync::Laz
         PR_GET_CHILD_SUBREAPER PR_GET_NO_NEW_PRIVS PR_SET_NO_NEW_PRIVS PR_GET_TID_ADDRESS PR_SET_THP_DISABLE
         PR_GET_THP_DISABLE PR_GET_SPECULATION_CTRL PR_SET_SPECULATION_CTRL PR_SET_VMA PR_GET_KEEPCAPS
         PR_SET_KEEPCAPS PR_GET_SECUREBITS PR_SET_SECUREBITS PR_SET_MM PR_SET_PTRACER PR_MCE_KILL PR_CAP_AMBIENT
-        PR_SET_FP_MODE
+        PR_SET_FP_MODE F_NOTIFY
     };
     let mut all = named.to_vec();
     all.extend([

@@ -11,7 +11,7 @@ use crate::jail::init::UnpackError;
 use crate::job::{EnforcedBy, Exit, Usage};
 use crate::plan::Cause;
 use crate::profile::Limits;
-use crate::runtime::Version;
+use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
 pub const VERSION: u32 = 1;
@@ -69,10 +69,8 @@ pub enum Request {
     Record {
         /// Id of the runtime.
         runtime: String,
-        /// Why the runtime is broken; `None` where it works.
-        broken: Option<String>,
-        /// The exact version, if it told.
-        version: Option<Version>,
+        /// What it found.
+        checked: Checked,
     },
 }
 
@@ -149,12 +147,17 @@ pub struct End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::{Baseline, Version};
 
     #[test]
     fn what_was_found_survives_the_way() {
         for broken in [None, Some("it printed nothing".to_owned())] {
-            let version = Version::try_from("3.12.4".to_owned()).ok();
-            let request = Request::Record { runtime: "python-3.12".to_owned(), broken, version };
+            let checked = Checked {
+                broken,
+                version: Version::try_from("3.12.4".to_owned()).ok(),
+                baseline: Some(Baseline { wall_time_us: 1, cpu_time_us: 2, memory_peak_bytes: 3 }),
+            };
+            let request = Request::Record { runtime: "python-3.12".to_owned(), checked };
             let bytes = postcard::to_allocvec(&request).unwrap();
             assert_eq!(postcard::from_bytes::<Request>(&bytes).unwrap(), request);
         }

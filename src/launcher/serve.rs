@@ -26,7 +26,7 @@ use crate::jail::template;
 use crate::job::EnforcedBy;
 use crate::plan::{Identity, Jail, PROGRAM_ID};
 use crate::profile::{FILTERS, Network, Profile};
-use crate::runtime::{Catalogue, Health};
+use crate::runtime::Catalogue;
 use crate::sys::{Call, Errno, namespace, process, socket};
 
 /// Largest file of texts that the launcher hands to itself.
@@ -344,9 +344,8 @@ impl Server {
                 Some(serial) => self.destroy(serial, None),
                 None => self.reply(connection, &Reply::Closed { lease }),
             },
-            Request::Record { runtime, broken, version } => {
-                let health = broken.map_or(Health::Working, |reason| Health::Broken { reason });
-                self.catalogue.record(&runtime, health, version);
+            Request::Record { runtime, checked } => {
+                self.catalogue.record(&runtime, &checked);
                 self.templates.clear();
             }
         }

@@ -28,10 +28,10 @@ pub(super) fn draw_up(runtime: &Runtime, manifest: &Manifest) -> Template {
         }
     }
     let link = |name: &str, path: &Path| (Path::new("/runtime/bin").join(name), path.to_owned());
-    template.links.push(link(&runtime.link_name(), runtime.program()));
-    for (name, path) in runtime.programs.iter().filter(|(name, _)| **name != runtime.link_name()) {
-        template.links.push(link(name, path));
-    }
+    let names = runtime.link_names();
+    template.links.extend(names.iter().map(|name| link(name, runtime.program())));
+    let others = runtime.programs.iter().filter(|(name, _)| !names.contains(name));
+    template.links.extend(others.map(|(name, path)| link(name, path)));
     let listing = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     template.files.push(("/runtime/runtimes.json".into(), listing));
     template

@@ -170,6 +170,7 @@ fn of_store(language: &Arc<Language>, entry: StoreRuntime) -> Result<Runtime, So
         closure_bytes: entry.closure_bytes,
         deprecated_since: known.and_then(|known| known.deprecated_since.clone()),
         health: Health::default(),
+        baseline: None,
     })
 }
 
@@ -205,6 +206,7 @@ fn of_tree(language: &Arc<Language>, tree: &Tree, exists: &dyn Fn(&Path) -> bool
         closure_bytes: None,
         deprecated_since: entry.deprecated_since.clone(),
         health: Health::default(),
+        baseline: None,
     })
 }
 
@@ -222,6 +224,7 @@ fn of_host(language: &Arc<Language>, entry: &VersionEntry, exists: &dyn Fn(&Path
         closure_bytes: None,
         deprecated_since: entry.deprecated_since.clone(),
         health: Health::default(),
+        baseline: None,
     })
 }
 

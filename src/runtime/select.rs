@@ -179,7 +179,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::runtime::{Files, Language};
+    use crate::runtime::{Checked, Files, Language};
 
     fn catalogue() -> Catalogue {
         let mut runtimes = Vec::new();
@@ -198,6 +198,7 @@ mod tests {
                     closure_bytes: None,
                     deprecated_since: None,
                     health: Health::Unchecked,
+                    baseline: None,
                 });
             }
         }
@@ -265,7 +266,8 @@ mod tests {
     #[test]
     fn a_broken_version_is_the_last_choice() {
         let mut catalogue = catalogue();
-        catalogue.record("python-3.12.4", Health::Broken { reason: "x".into() }, None);
+        let checked = Checked { broken: Some("x".into()), version: None, baseline: None };
+        catalogue.record("python-3.12.4", &checked);
         assert_eq!(catalogue.resolve("python").unwrap().runtime.id, "python-3.11");
         assert_eq!(catalogue.resolve("python@3.12").unwrap().runtime.id, "python-3.12.4");
     }

@@ -8,36 +8,28 @@ use crate::config::Config;
 use crate::job::{Event, InputFile, Job, JobId, Outcome, StageRequest, StageResult, Status};
 use crate::plan::FilePath;
 use crate::profile::Limits;
-use crate::runtime::{CommandLine, Health, Program, Runtime, Version};
+use crate::runtime::{Baseline, Checked, CommandLine, Program, Runtime, Version};
 
 /// The client in whose name self-tests queue: a user id that no user has.
 const CLIENT: u32 = u32::MAX;
 /// Most characters of a program's output in a reason.
 const EXCERPT: usize = 200;
 
-/// What a self-test found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checked {
-    /// Whether the runtime works.
-    pub health: Health,
-    /// Its exact version, if it told.
-    pub version: Option<Version>,
-}
-
 /// Runs the self-test of a runtime, under the profile `default`.
 ///
 /// # Errors
 /// The test could not be run, which says nothing about the runtime.
 pub async fn check(scheduler: &Scheduler, config: &Config, runtime: &Runtime) -> Result<Checked, Fault> {
-    let health = match run(scheduler, test_job(config, runtime)?).await? {
-        outcome if printed_the_expected(&outcome, runtime) => Health::Working,
-        outcome => Health::Broken { reason: reason(&outcome, runtime) },
-    };
-    let version = match health {
-        Health::Working => probe(scheduler, config, runtime).await?,
-        _ => None,
-    };
-    Ok(Checked { health, version })
+    let outcome = run(scheduler, test_job(config, runtime)?).await?;
+    if !printed_the_expected(&outcome, runtime) {
+        return Ok(Checked { broken: Some(reason(&outcome, runtime)), version: None, baseline: None });
+    }
+    let baseline = outcome.run.map(|StageResult { usage, .. }| Baseline {
+        wall_time_us: usage.wall_time_us,
+        cpu_time_us: usage.cpu_time_us,
+        memory_peak_bytes: usage.memory_peak_bytes,
+    });
+    Ok(Checked { broken: None, version: probe(scheduler, config, runtime).await?, baseline })
 }
 
 /// Asks a runtime for its exact version; `None` where it does not tell, or tells one that

@@ -13,11 +13,12 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| catalogue(&CONFIG));
 
 fn catalogue(config: &Config) -> Catalogue {
     let mut catalogue = config.catalogue(None, &|_| true).unwrap();
-    catalogue.record("python-3.8", Health::Broken { reason: "it printed 41".into() }, None);
+    let checked = crate::runtime::Checked { broken: Some("it printed 41".into()), version: None, baseline: None };
+    catalogue.record("python-3.8", &checked);
     catalogue
 }
 
-fn check_json(json: &Value) -> Result<Checked, Problem> {
+fn check_json(json: &Value) -> Result<Accepted, Problem> {
     let request = fields::parse(json.to_string().as_bytes())?;
     check(request, &CONFIG, &CATALOGUE)
 }
@@ -37,7 +38,7 @@ fn refusal(changes: Value) -> Problem {
 
 #[test]
 fn the_smallest_request_is_completed() {
-    let Checked { job, runtime } = check_json(&with(json!({}))).unwrap();
+    let Accepted { job, runtime } = check_json(&with(json!({}))).unwrap();
     assert_eq!((job.runtime.as_str(), job.profile.as_str()), ("python-3.12", "default"));
     assert_eq!(job.files[0].path.as_bytes(), b"main.py");
     assert_eq!(job.run.argv, ["/usr/bin/python3.12", "main.py"]);
@@ -54,7 +55,7 @@ fn a_compiled_language_gets_both_stages() {
         "args": ["x"], "env": { "A": "b", "PATH": "/workspace" },
         "limits": { "wall_time_ms": 7 }, "compile_limits": { "wall_time_ms": 9 },
     }));
-    let Checked { job, runtime } = check_json(&request).unwrap();
+    let Accepted { job, runtime } = check_json(&request).unwrap();
     let compile = job.compile.unwrap();
     assert!(compile.argv.ends_with(&["a.cpp".into(), "b.cpp".into(), "-pthread".into()]));
     assert_eq!((compile.limits.wall_time_ms, job.run.limits.wall_time_ms), (9, 7));
@@ -225,7 +226,7 @@ proptest! {
         let request = with(json!({
             "runtime": runtime, "profile": profile, "limits": run, "compile_limits": compile,
         }));
-        if let Ok(Checked { job, .. }) = check_json(&request) {
+        if let Ok(Accepted { job, .. }) = check_json(&request) {
             let maximum = CONFIG.profiles[profile].maximum;
             for stage in job.compile.iter().chain([&job.run]) {
                 prop_assert!(within(&stage.limits, &maximum), "{:?}", stage.limits);
