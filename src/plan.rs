@@ -364,7 +364,8 @@ impl Step {
             Self::MountScratch => "a fresh tmpfs for /workspace, /tmp and /dev/shm, owned by the program's user",
             Self::ConfineInit => {
                 "after the last mount: init keeps what it needs to kill, to read and to write the program's files, \
-                 loses the rest for good, and is not dumpable, so that the program cannot look into it"
+                 loses the rest for good, is held to the system calls that it makes for that, and is not dumpable, so \
+                 that the program cannot look into it"
             }
             Self::CloneProgram => {
                 "by the launcher, into the leaf cgroup, so that no process is ever moved between groups; init stays \

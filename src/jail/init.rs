@@ -26,7 +26,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, setgroups, sethostname, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-use super::{At, StepError, capability_error, filter};
+use super::filter::{self, Filter};
+use super::{At, StepError, capability_error};
 use crate::plan::{Cause, Identity, Jail, PROGRAM_ID, Step, Watch};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, namespace, seccomp, socket};
@@ -135,7 +136,7 @@ const MASKED: [&str; 17] = [
 ///
 /// # Errors
 /// The process could not be made. Later failures come as [`Report::Failed`].
-pub fn start(jail: &Jail, control: BorrowedFd<'_>) -> Result<Child, StepError> {
+pub fn start(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<Child, StepError> {
     let namespaces = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -145,7 +146,9 @@ pub fn start(jail: &Jail, control: BorrowedFd<'_>) -> Result<Child, StepError> {
     match process::clone(namespaces, None).at(Step::CloneInit)? {
         Side::Parent(child) => Ok(child),
         Side::Child => {
-            let served = process::close_all_but(&[control]).at(Step::CloneInit).and_then(|()| prepare(jail, control));
+            let served = process::close_all_but(&[control])
+                .at(Step::CloneInit)
+                .and_then(|()| prepare(jail, own_filter, control));
             if let Err(error) = served {
                 // Where this fails too, the launcher sees that init is dead.
                 tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
@@ -174,7 +177,7 @@ fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errn
     Ok(Some((command, message.descriptors)))
 }
 
-fn prepare(jail: &Jail, control: BorrowedFd<'_>) -> Result<(), StepError> {
+fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<(), StepError> {
     match hear(control).at(Step::MapIds)? {
         Some((Command::Mapped, _)) => {}
         _ => process::leave(0), // the launcher could not write the maps, or is gone
@@ -185,6 +188,7 @@ fn prepare(jail: &Jail, control: BorrowedFd<'_>) -> Result<(), StepError> {
     mask_proc().at(Step::MaskProc)?;
     mount_scratch(jail).at(Step::MountScratch)?;
     confine().at(Step::ConfineInit)?;
+    seccomp::install_plain(own_filter.program()).at(Step::ConfineInit)?;
     tell(control, &Report::Ready).at(Step::ConfineInit)
 }
 

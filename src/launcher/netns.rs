@@ -1,8 +1,10 @@
 //! Network namespaces for sandboxes: empty, or with a loopback device of its own.
 //!
-//! Making and destroying one costs more than all other namespaces together, and one in which every
-//! process is dead is as good as new: it belongs to the launcher's user namespace, so nobody in a
-//! sandbox ever had a capability over it. Abstract sockets die with their processes.
+//! Making and destroying one costs more than all other namespaces together, and an empty one in which
+//! every process is dead is as good as new: it belongs to the launcher's user namespace, so nobody
+//! in a sandbox ever had a capability over it, and abstract sockets die with their processes. One
+//! with a loopback device is never used again: connections outlive their processes there (TIME_WAIT,
+//! tcp(7)), and its counters tell how much was said.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,21 +15,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use crate::profile::Network;
 use crate::sys::{Call, Result, namespace};
 
-/// Most namespaces of a kind that are kept.
+/// Most namespaces that are kept.
 const KEPT: usize = 64;
 
-/// Namespaces that wait to be used again.
+/// Empty namespaces that wait to be used again.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    none: Vec<OwnedFd>,
-    loopback: Vec<OwnedFd>,
+    empty: Vec<OwnedFd>,
 }
 
 impl Pool {
     /// Moves the calling process into a namespace with this policy, for the child that it is about
     /// to make, and returns its descriptor. The launcher itself uses no network.
     pub(super) fn enter(&mut self, network: Network) -> Result<OwnedFd> {
-        if let Some(namespace) = self.kept(network).pop() {
+        if network == Network::None
+            && let Some(namespace) = self.empty.pop()
+        {
             namespace::join(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
             return Ok(namespace);
         }
@@ -40,18 +43,10 @@ impl Pool {
         File::open("/proc/self/ns/net").call("open").map(OwnedFd::from)
     }
 
-    /// Keeps a namespace in which every process is dead.
+    /// Takes a namespace back in which every process is dead.
     pub(super) fn give_back(&mut self, network: Network, namespace: OwnedFd) {
-        let kept = self.kept(network);
-        if kept.len() < KEPT {
-            kept.push(namespace);
-        }
-    }
-
-    fn kept(&mut self, network: Network) -> &mut Vec<OwnedFd> {
-        match network {
-            Network::None => &mut self.none,
-            Network::Loopback => &mut self.loopback,
+        if network == Network::None && self.empty.len() < KEPT {
+            self.empty.push(namespace);
         }
     }
 }

@@ -135,6 +135,9 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     };
     let (go, gate) = nix::unistd::pipe2(OFlag::O_CLOEXEC).call("pipe2").during("make a pipe")?;
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
+    // Before the child is there: process 1 of a pid namespace ignores what it has neither blocked
+    // nor handles, so a signal that comes while it starts would be lost, and it would run for ever.
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop_signals()), None).call("sigprocmask").during("block signals")?;
     // The maps are written through /proc, whose files belong to root while this is not set.
     prctl::set_dumpable(true).call("prctl").during("be visible to the id maps")?;
     match process::clone(namespaces, None).during("make the launcher's namespaces")? {
@@ -313,14 +316,14 @@ fn drop_everything(ground: &Ground) -> Result<(), LauncherError> {
     crate::sys::seccomp::no_new_privileges().during(during)
 }
 
+/// Signals that ask the stub to stop; it passes them on. Blocked since before the child was made.
+fn stop_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
 fn wait_for(child: &process::Child) -> Result<ExitCode, LauncherError> {
     let during = "wait for the launcher";
-    let mut stop = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        stop.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stop), None).call("sigprocmask").during(during)?;
-    let signals = SignalFd::new(&stop).call("signalfd").during(during)?;
+    let signals = SignalFd::new(&stop_signals()).call("signalfd").during(during)?;
     loop {
         let mut entries =
             [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];

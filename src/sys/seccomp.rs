@@ -7,27 +7,33 @@ use super::{Call, Errno, Result, check};
 /// One instruction of a classic BPF program; `struct sock_filter`.
 pub type Instruction = libc::sock_filter;
 
+/// Installs a filter that holds no call back; seccomp(2). Irrevocable.
+///
+/// # Errors
+/// EACCES without no_new_privs, EINVAL for an invalid program.
+pub fn install_plain(program: &[Instruction]) -> Result<()> {
+    set_filter(program, 0).map(drop)
+}
+
 /// Installs a filter on the calling thread and returns the descriptor on which its notifications
 /// arrive; seccomp(2) with SECCOMP_FILTER_FLAG_NEW_LISTENER. Irrevocable.
 ///
 /// # Errors
 /// EACCES without no_new_privs, EINVAL for an invalid program.
 pub fn install(program: &[Instruction]) -> Result<OwnedFd> {
+    let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: with NEW_LISTENER a successful call returns a new descriptor that nobody owns yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors fit an int")) })
+}
+
+fn set_filter(program: &[Instruction], flags: libc::c_ulong) -> Result<libc::c_long> {
     let length =
         u16::try_from(program.len()).map_err(|_| Errno { call: "seccomp", errno: nix::errno::Errno::EINVAL })?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the program outlives the call, which copies it and writes nothing back.
-    let status = unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
-            std::ptr::from_ref(&program),
-        )
-    };
-    let fd = check("seccomp", status)?;
-    // SAFETY: with NEW_LISTENER a successful call returns a new descriptor that nobody owns yet.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors fit an int")) })
+    let status =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::from_ref(&program)) };
+    check("seccomp", status)
 }
 
 /// A system call that the filter has held back.
@@ -72,9 +78,11 @@ pub fn refuse(listener: BorrowedFd<'_>, id: u64, errno: nix::errno::Errno) -> Re
 }
 
 // _IOWR('!', 0, struct seccomp_notif) and _IOWR('!', 1, struct seccomp_notif_resp): linux/seccomp.h
-const SECCOMP_IOCTL_NOTIF_RECV: libc::c_ulong =
+/// Request of ioctl(2) that takes a held call.
+pub const SECCOMP_IOCTL_NOTIF_RECV: libc::c_ulong =
     nix::request_code_readwrite!(b'!', 0, std::mem::size_of::<libc::seccomp_notif>());
-const SECCOMP_IOCTL_NOTIF_SEND: libc::c_ulong =
+/// Request of ioctl(2) that answers a held call.
+pub const SECCOMP_IOCTL_NOTIF_SEND: libc::c_ulong =
     nix::request_code_readwrite!(b'!', 1, std::mem::size_of::<libc::seccomp_notif_resp>());
 
 /// Demands that no program executed from now on gains privileges; prctl(2), PR_SET_NO_NEW_PRIVS.

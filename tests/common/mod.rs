@@ -284,7 +284,14 @@ pub fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Says that a test was not run, and why; the test then returns.
+/// Says that a test was not run, and why; the test then returns. `./test` shows what was skipped,
+/// which the test runner keeps to itself.
 pub fn skip(why: &str) {
-    eprintln!("SKIPPED: {why}");
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let line = format!("SKIPPED: {name}: {why}\n");
+    eprint!("{line}");
+    if let Some(list) = std::env::var_os("CODESANDBOX_SKIPPED") {
+        let mut list = fs::File::options().append(true).create(true).open(list).unwrap();
+        std::io::Write::write_all(&mut list, line.as_bytes()).unwrap();
+    }
 }
