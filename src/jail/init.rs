@@ -109,26 +109,32 @@ const DENIALS: usize = 16;
 /// Largest message between launcher and init, in bytes.
 pub const MESSAGE_BYTES: usize = 4096;
 
-/// Kernel files that tell of the host, or whose writing would reach it; covered in every sandbox.
-const MASKED: [&str; 17] = [
-    "acpi",
-    "bus",
+/// Files of `/proc` that tell of the host, or whose writing would reach it; covered in every sandbox.
+const MASKED_FILES: [&str; 19] = [
+    "buddyinfo",
+    "cmdline",
     "config.gz",
-    "driver",
-    "fs",
+    "diskstats",
     "interrupts",
     "iomem",
-    "irq",
     "kallsyms",
     "kcore",
     "keys",
     "key-users",
     "locks",
     "modules",
-    "scsi",
+    "partitions",
+    "schedstat",
+    "softirqs",
     "sysrq-trigger",
     "timer_list",
+    "vmstat",
+    "zoneinfo",
 ];
+/// The same for directories.
+const MASKED_DIRECTORIES: [&str; 7] = ["acpi", "bus", "driver", "fs", "irq", "pressure", "scsi"];
+/// A directory of every template with nothing in it.
+const EMPTY: &str = "/var/tmp";
 
 /// Makes init. The caller is single-threaded, stands in the mount namespace of the template and in
 /// the network namespace that the sandbox is to have, writes the maps, and sends
@@ -214,16 +220,13 @@ fn mount_proc() -> Result<(), Errno> {
 }
 
 fn mask_proc() -> Result<(), Errno> {
-    for name in MASKED {
-        let path = format!("/proc/{name}");
-        let Ok(found) = std::fs::symlink_metadata(&path) else {
-            continue;
-        };
-        if found.is_dir() {
-            let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), flags, Some("size=0,nr_inodes=1")).call("mount")?;
-        } else {
-            mount(Some("/dev/null"), path.as_str(), NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
+    let files = MASKED_FILES.iter().map(|name| ("/dev/null", name));
+    let directories = MASKED_DIRECTORIES.iter().map(|name| (EMPTY, name));
+    for (cover, name) in files.chain(directories) {
+        match mount(Some(cover), format!("/proc/{name}").as_str(), NOTHING, MsFlags::MS_BIND, NOTHING) {
+            // A kernel that was built without it has nothing to cover.
+            Ok(()) | Err(Number::ENOENT) => {}
+            Err(errno) => return Err(Errno { call: "mount", errno }),
         }
     }
     // Readable, because programs ask it for limits of the kernel, but never writable.
@@ -382,6 +385,11 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
             Ok(())
         }
         Command::Finish { inspect_file_size } => {
+            if inspect_file_size.is_some()
+                && let Some(sampler) = &stage.sampler
+            {
+                sampler.count_survivors(&mut stage.finished);
+            }
             kill_all();
             wait_until_alone();
             let mut over = std::mem::take(stage);

@@ -55,6 +55,9 @@ pub fn delegation() -> Delegation {
     {
         return Delegation::Absent(format!("the controller {missing} is not available in {}", group.display()));
     }
+    if !group.join("memory.peak").exists() {
+        return absent("the kernel does not tell the peak of memory (memory.peak, Linux 5.19)");
+    }
     // systemd marks what it has handed over; taking anything else would fight with it.
     if !is_marked_delegated(&group) {
         return Delegation::Absent(format!("{} is not delegated (Delegate=yes)", group.display()));

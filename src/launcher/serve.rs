@@ -138,7 +138,7 @@ impl Server {
             filters,
             init_filter: Filter::of_init()?,
             templates: HashMap::new(),
-            networks: netns::Pool::default(),
+            networks: netns::Pool::new().during("make a network namespace of its own")?,
             home_mounts: open("/proc/self/ns/mnt")?,
             home_pids: open("/proc/self/ns/pid")?,
             epoll,

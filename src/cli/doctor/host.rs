@@ -211,8 +211,8 @@ fn daemon(place: &Place) -> Check {
         state,
         detail,
         Remedy {
-            nixos: "users.users.<name>.extraGroups = [ \"codesandbox\" ]; and journalctl -u codesandboxd",
-            debian: "usermod -aG codesandbox <name>; journalctl -u codesandboxd",
+            nixos: "users.users.<name>.extraGroups = [ \"codesandbox-clients\" ]; and journalctl -u codesandboxd",
+            debian: "usermod -aG codesandbox-clients <name>; journalctl -u codesandboxd",
         },
     )
 }

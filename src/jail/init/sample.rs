@@ -88,6 +88,14 @@ impl Sampler {
         (!std::mem::replace(&mut self.told, true)).then_some(cause)
     }
 
+    /// Counts what is left when the main process is dead: a program that ends because it could have
+    /// no more processes may do so before the next sample.
+    pub(super) fn count_survivors(&self, finished: &mut Finished) {
+        let left: u64 = processes().into_iter().map(|pid| status(pid).1).sum();
+        finished.sampled_processes = finished.sampled_processes.max(left + 1);
+        finished.processes_met |= left + 1 > self.watch.processes;
+    }
+
     fn look(&mut self) -> Sample {
         let kept = disk_used() + segments();
         let mut sample = Sample { memory_bytes: kept, ..Sample::default() };

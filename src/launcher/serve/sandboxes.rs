@@ -102,6 +102,7 @@ impl Server {
         namespace::join(template.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
         let started = init::start(jail, &self.init_filter, theirs.as_fd());
         namespace::join(self.home_mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
+        self.networks.leave().map_err(text)?;
         let child = started.map_err(|error| error.to_string())?;
         let mapped = write_maps(&child, jail.identity).map_err(text).and_then(|()| {
             let bytes = postcard::to_allocvec(&Command::Mapped).map_err(|error| error.to_string())?;
