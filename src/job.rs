@@ -160,7 +160,7 @@ impl fmt::Display for Denial {
 }
 
 /// All that is known of the end of a stage; [`verdict`] makes a status of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// How the main process ended.
     pub exit: Exit,

@@ -92,7 +92,10 @@ fn a_socket_that_outlives_its_process_is_not_met_by_the_next() {
     let look = "print('planted' in open('/proc/net/unix').read())";
     let outside = Outside::new();
     std::fs::write(outside.path().join("leave.py"), leave).unwrap();
-    let line = format!("for n in 1 2 3 4 5 6 7 8 9; do {python} leave.py; {python} -c \"{look}\"; done", python = payloads::PYTHON);
+    let line = format!(
+        "for n in 1 2 3 4 5 6 7 8 9; do {python} leave.py; {python} -c \"{look}\"; done",
+        python = payloads::PYTHON
+    );
     let control = String::from_utf8(outside.shell(&line).stdout).unwrap();
     if !control.contains("True") {
         skip("control: the kernel's collector was faster each time");

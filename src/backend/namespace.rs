@@ -16,10 +16,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use super::{BackendError, Order};
-use crate::jail::filter;
 use crate::jail::init::UnpackError;
-use crate::job::{Denial, Ending, EnforcedBy};
-use crate::launcher::protocol::{End, MESSAGE_BYTES, Reply, Request, VERSION};
+use crate::job::{Ending, EnforcedBy};
+use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
 use crate::runtime::Checked;
@@ -267,7 +266,7 @@ impl Lease {
 
     pub(super) async fn ended(&mut self) -> Result<Ending, BackendError> {
         match self.next().await? {
-            Reply::Ended { end, .. } => Ok(ending(end)),
+            Reply::Ended { ending, .. } => Ok(ending),
             other => Err(unexpected(&other)),
         }
     }
@@ -305,25 +304,4 @@ impl Drop for Lease {
 fn sealed<T: serde::Serialize>(name: &std::ffi::CStr, value: &T) -> Result<OwnedFd, BackendError> {
     let bytes = postcard::to_allocvec(value).map_err(|error| BackendError::Failed(error.to_string()))?;
     fs::sealed_memory(name, &bytes).map_err(|errno| BackendError::Failed(errno.to_string()))
-}
-
-fn ending(end: End) -> Ending {
-    let mut denied: Vec<Denial> = Vec::new();
-    for (number, arguments, count) in end.denials {
-        let (syscall, argument) = filter::describe(number, arguments);
-        match denied.iter_mut().find(|known| known.syscall == syscall && known.argument == argument) {
-            Some(known) => known.count += count,
-            None => denied.push(Denial { syscall, argument, count }),
-        }
-    }
-    Ending {
-        exit: end.exit,
-        killed_for: end.killed_for,
-        out_of_memory: end.out_of_memory,
-        processes_refused: end.processes_refused,
-        file_at_limit: end.file_at_limit,
-        disk_full: end.disk_full,
-        denied,
-        usage: end.usage,
-    }
 }

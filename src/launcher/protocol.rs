@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::jail::init::UnpackError;
-use crate::job::{EnforcedBy, Exit, Usage};
+use crate::job::{Ending, EnforcedBy};
 use crate::plan::Cause;
 use crate::profile::Limits;
 use crate::runtime::Checked;
@@ -101,7 +101,7 @@ pub enum Reply {
         /// Which sandbox.
         lease: u64,
         /// All that is known of the end.
-        end: End,
+        ending: Ending,
     },
     /// All files are in the pipe.
     Collected {
@@ -121,27 +121,6 @@ pub enum Reply {
         /// Why, for the journal.
         reason: String,
     },
-}
-
-/// All that the launcher knows of the end of a program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
-    /// How the main process ended.
-    pub exit: Exit,
-    /// Why we ended it, if we did.
-    pub killed_for: Option<Cause>,
-    /// Whether the kernel's out-of-memory killer struck in the sandbox.
-    pub out_of_memory: bool,
-    /// Whether the limit of processes was met.
-    pub processes_refused: bool,
-    /// Whether a file stood at the limit of file size at the end.
-    pub file_at_limit: bool,
-    /// Whether the disk was full at the end.
-    pub disk_full: bool,
-    /// Held calls: number, first two arguments, and how often.
-    pub denials: Vec<(i32, [u64; 2], u64)>,
-    /// What it used.
-    pub usage: Usage,
 }
 
 #[cfg(test)]

@@ -18,11 +18,10 @@ use nix::sys::signal::Signal;
 
 use super::cgroup::Leaf;
 use super::ids::Slot;
-use super::protocol::End;
-use crate::jail::filter::Filter;
+use crate::jail::filter::{self, Filter};
 use crate::jail::init::{Command, Finished};
 use crate::jail::program::{self, Start};
-use crate::job::{Exit, Usage};
+use crate::job::{Denial, Ending, Exit, Usage};
 use crate::plan::{Cause, Identity, Rlimits, Stage, Watch};
 use crate::profile::{DeniedSyscall, Limits, Network, Profile};
 use crate::sys::process::{self, Child, ExitStatus};
@@ -260,14 +259,14 @@ impl Sandbox {
     }
 
     /// Everything that the program had started is dead: all that is known of its end.
-    pub(super) fn finished(&mut self, finished: Finished) -> Option<End> {
+    pub(super) fn finished(&mut self, finished: Finished) -> Option<Ending> {
         let Phase::Finishing(run) = std::mem::replace(&mut self.phase, Phase::Idle) else {
             return None;
         };
         let (exit, not_started) = run.exit?;
         let wall = run.ended.duration_since(run.began);
         let own_cpu_us = micros(exit.cpu_time);
-        let mut end = End {
+        let mut ending = Ending {
             exit: not_started.unwrap_or(match exit.status {
                 ExitStatus::Exited(code) => Exit::Code(code),
                 ExitStatus::Signalled(signal) => Exit::Signal(signal),
@@ -278,7 +277,7 @@ impl Sandbox {
             processes_refused: finished.processes_met,
             file_at_limit: finished.file_at_limit,
             disk_full: finished.disk_full,
-            denials: finished.denials,
+            denied: name(finished.denials),
             usage: Usage {
                 wall_time_us: micros(wall),
                 cpu_time_us: (own_cpu_us + finished.orphans_cpu_us).max(finished.sampled_cpu_us),
@@ -293,9 +292,9 @@ impl Sandbox {
         };
         if let Some(leaf) = &mut self.leaf {
             let used = leaf.usage();
-            end.out_of_memory = used.out_of_memory;
-            end.processes_refused = used.processes_refused;
-            end.usage = Usage {
+            ending.out_of_memory = used.out_of_memory;
+            ending.processes_refused = used.processes_refused;
+            ending.usage = Usage {
                 wall_time_us: micros(wall),
                 cpu_time_us: used.cpu_us,
                 memory_peak_bytes: used.memory_peak_bytes,
@@ -304,7 +303,7 @@ impl Sandbox {
                 written_bytes: Some(used.written_bytes),
             };
         }
-        Some(end)
+        Some(ending)
     }
 
     /// Its timer has run out: ends a program that is over its time, or gives init up.
@@ -384,4 +383,17 @@ fn rlimits(limits: &Limits, in_cgroup: bool) -> Rlimits {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Held calls by name; what a name does not tell apart is counted together.
+fn name(denials: Vec<(i32, [u64; 2], u64)>) -> Vec<Denial> {
+    let mut denied: Vec<Denial> = Vec::new();
+    for (number, arguments, count) in denials {
+        let (syscall, argument) = filter::describe(number, arguments);
+        match denied.iter_mut().find(|known| known.syscall == syscall && known.argument == argument) {
+            Some(known) => known.count += count,
+            None => denied.push(Denial { syscall, argument, count }),
+        }
+    }
+    denied
 }

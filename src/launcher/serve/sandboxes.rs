@@ -176,7 +176,7 @@ impl Server {
                 }
                 Report::Exceeded(cause) => sandbox.kill(cause).map_err(|errno| errno.to_string())?,
                 Report::Finished(finished) => {
-                    reply = sandbox.finished(finished).map(|end| Reply::Ended { lease, end });
+                    reply = sandbox.finished(finished).map(|ending| Reply::Ended { lease, ending });
                     let spent = sandbox.leaf.take_if(|leaf| !leaf.can_be_used_again());
                     if let (Some(leaf), Some(tree)) = (spent, &mut tree) {
                         tree.give_back(leaf);
