@@ -381,14 +381,13 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
             Ok(())
         }
         Command::Kill => {
+            count_survivors(stage);
             kill_all();
             Ok(())
         }
         Command::Finish { inspect_file_size } => {
-            if inspect_file_size.is_some()
-                && let Some(sampler) = &stage.sampler
-            {
-                sampler.count_survivors(&mut stage.finished);
+            if inspect_file_size.is_some() {
+                count_survivors(stage);
             }
             kill_all();
             wait_until_alone();
@@ -409,6 +408,12 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
             }
             tell(control, &Report::Collected)
         }
+    }
+}
+
+fn count_survivors(stage: &mut Stage) {
+    if let Some(sampler) = &stage.sampler {
+        sampler.count_survivors(&mut stage.finished);
     }
 }
 

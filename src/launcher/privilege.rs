@@ -19,6 +19,7 @@ use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::stat::{Mode, umask};
@@ -121,6 +122,9 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     let executable = open("/proc/self/exe", OFlag::O_PATH, Mode::empty()).call("open").during("find this program")?;
     let (texts, config) = read_texts(arguments.config.as_deref())?;
     let (socket, listening) = find_socket(arguments)?;
+    // Every sandbox takes a handful of descriptors; programs get a limit of their own.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).call("getrlimit").during("raise the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).call("setrlimit").during("raise the limit of open files")?;
     // Files that are made from here on are for the sandboxes' users to read.
     umask(Mode::from_bits_truncate(0o022));
     let ground = prepare(&config)?;

@@ -1,6 +1,7 @@
 """Has so many processes or threads besides itself at one time, and tells how many it got."""
 
 import os
+import signal
 import sys
 import threading
 
@@ -12,9 +13,7 @@ try:
         if kind == "threads":
             threading.Thread(target=os.read, args=(read, 1), daemon=True).start()
         elif os.fork() == 0:
-            os.close(write)
-            os.read(read, 1)
-            os._exit(0)
+            signal.pause()
         got += 1
 except (OSError, RuntimeError):
     pass

@@ -88,12 +88,22 @@ impl Sampler {
         (!std::mem::replace(&mut self.told, true)).then_some(cause)
     }
 
-    /// Counts what is left when the main process is dead: a program that ends because it could have
-    /// no more processes may do so before the next sample.
+    /// Counts processes once more before they are killed: a program that ends because it could have
+    /// no more of them may do so before the next sample, and samples of many are far between.
     pub(super) fn count_survivors(&self, finished: &mut Finished) {
-        let left: u64 = processes().into_iter().map(|pid| status(pid).1).sum();
-        finished.sampled_processes = finished.sampled_processes.max(left + 1);
-        finished.processes_met |= left + 1 > self.watch.processes;
+        // The main process, the only one whose parent is outside, counts whether or not it is there.
+        let (mut main, mut others) = (1, 0);
+        for pid in processes() {
+            let text = read(pid, "status");
+            let threads = field(&text, "Threads:");
+            match text.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim) {
+                Some("0") => main = main.max(threads),
+                Some(_) => others += threads,
+                None => {}
+            }
+        }
+        finished.sampled_processes = finished.sampled_processes.max(main + others);
+        finished.processes_met |= main + others > self.watch.processes;
     }
 
     fn look(&mut self) -> Sample {
