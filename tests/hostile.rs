@@ -91,16 +91,15 @@ fn privilege_is_not_to_be_had() {
 }
 
 #[test]
-fn a_flood_of_refused_calls_ends_in_time_and_is_counted() {
+fn a_flood_of_refused_calls_is_ended_and_counted() {
     let service = Service::start();
     let source = "import ctypes\nlibc = ctypes.CDLL(None)\nprint('before', flush=True)\nwhile True: libc.unshare(0)\n";
     let answer = service.run(&json!({
-        "runtime": "python@3.11", "files": [{"content": source}], "limits": {"wall_time_ms": 500},
+        "runtime": "python@3.11", "files": [{"content": source}],
     }));
-    assert_status(&answer, "wall_time_exceeded");
-    assert!(answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap() < 1500.0, "{answer}");
+    assert_status(&answer, "syscall_denied");
     assert_eq!(answer["run"]["denied"][0]["syscall"], "unshare");
-    assert!(answer["run"]["denied"][0]["count"].as_u64().unwrap() > 100, "{answer}");
+    assert_eq!(answer["run"]["denied"][0]["count"], 10_000, "{answer}");
     assert_unaffected(&service);
 }
 
@@ -670,4 +669,13 @@ fn a_compiler_that_prints_without_end_is_ended() {
     assert_status(&answer, "compile_failed");
     assert_eq!(answer["compile"]["status"], "output_exceeded", "{answer}");
     assert_eq!(answer["compile"]["stderr"].as_str().unwrap().len(), 4096);
+}
+
+#[test]
+fn the_streams_can_be_opened_by_name() {
+    let service = Service::start();
+    let source = "read word < /dev/stdin; echo \"$word\" > /dev/stdout; echo no >> /dev/stderr; cat <(echo both)";
+    let answer = service.run(&json!({"runtime": "bash", "files": [{"content": source}], "stdin": "yes\n"}));
+    assert_status(&answer, "ok");
+    assert_eq!((stdout(&answer).as_str(), answer["run"]["stderr"].as_str()), ("yes\nboth\n", Some("no\n")));
 }

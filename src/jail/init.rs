@@ -103,6 +103,9 @@ pub struct Finished {
     pub disk_full: bool,
 }
 
+/// Refused calls after which a program is ended: to refuse takes time of init, which is not the
+/// program's, and no program learns anything from asking so often.
+const REFUSALS: u64 = 10_000;
 /// Most different refused calls that are kept apart.
 const DENIALS: usize = 16;
 
@@ -110,10 +113,11 @@ const DENIALS: usize = 16;
 pub const MESSAGE_BYTES: usize = 4096;
 
 /// Files of `/proc` that tell of the host, or whose writing would reach it; covered in every sandbox.
-const MASKED_FILES: [&str; 19] = [
+const MASKED_FILES: [&str; 20] = [
     "buddyinfo",
     "cmdline",
     "config.gz",
+    "consoles",
     "diskstats",
     "interrupts",
     "iomem",
@@ -285,6 +289,7 @@ struct Stage {
     /// Where held calls are told.
     listener: Option<OwnedFd>,
     kill_on_denial: bool,
+    refused: u64,
     sampler: Option<sample::Sampler>,
     finished: Finished,
     children_before: (Duration, u64),
@@ -446,13 +451,14 @@ fn refuse(control: BorrowedFd<'_>, stage: &mut Stage) -> Result<(), Errno> {
     };
     let number = notification.number;
     let arguments = filter::relevant_arguments(number, notification.arguments);
+    stage.refused += 1;
     let denials = &mut stage.finished.denials;
     if let Some(known) = denials.iter_mut().find(|known| known.0 == number && known.1 == arguments) {
         known.2 += 1;
     } else if denials.len() < DENIALS {
         denials.push((number, arguments, 1));
     }
-    if stage.kill_on_denial {
+    if stage.kill_on_denial || stage.refused >= REFUSALS {
         stage.finished.exceeded.get_or_insert(Cause::Denied);
         kill_all();
         return tell(control, &Report::Exceeded(Cause::Denied));

@@ -50,7 +50,8 @@ pub(super) enum Phase {
     Running(Box<Run>),
     Finishing(Box<Run>),
     Collecting,
-    Dying,
+    /// Init is killed; a program that is still to be reaped goes with it.
+    Dying(Option<Child>),
 }
 
 /// A program that runs, or ran.
@@ -63,6 +64,14 @@ pub(super) struct Run {
     pub(super) killed_for: Option<Cause>,
     exit: Option<(process::Exit, Option<Exit>)>,
     ended: Instant,
+}
+
+impl Run {
+    /// Kills the main process and waits until it is reaped.
+    pub(super) fn end_now(&self) {
+        process::signal(self.child.pidfd.as_fd(), Signal::SIGKILL).ok();
+        nix::sys::wait::waitpid(self.child.pid, None).ok();
+    }
 }
 
 #[derive(Debug)]
@@ -235,6 +244,15 @@ impl Sandbox {
 
     /// The main process may have ended: takes its status, and has init end the rest.
     pub(super) fn program_ended(&mut self) -> Result<()> {
+        if let Phase::Dying(program) = &mut self.phase {
+            // Init is not wholly dead before the last process of its namespace is reaped.
+            if let Some(child) = program.take()
+                && process::reap(child.pid)?.is_none()
+            {
+                *program = Some(child);
+            }
+            return Ok(());
+        }
         let Phase::Running(run) = &mut self.phase else {
             return Ok(());
         };
@@ -350,7 +368,7 @@ impl Sandbox {
 
     /// Kills init and so everything.
     pub(super) fn destroy(&mut self) {
-        if matches!(self.phase, Phase::Dying) {
+        if matches!(self.phase, Phase::Dying(_)) {
             return;
         }
         // The only error is that it is dead already.
@@ -358,9 +376,9 @@ impl Sandbox {
         if let Phase::Running(run) | Phase::Finishing(run) = &self.phase {
             process::signal(run.child.pidfd.as_fd(), Signal::SIGKILL).ok();
         }
-        if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Dying) {
-            // It dies with the pid namespace, but is our child to reap.
-            nix::sys::wait::waitpid(run.child.pid, None).ok();
+        // It dies with the pid namespace, but is our child to reap when it does.
+        if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Dying(None)) {
+            self.phase = Phase::Dying(Some(run.child));
         }
         self.backlog.clear();
         self.timer = None;

@@ -1,8 +1,10 @@
 //! Carries one job through its stages: open, files, compile, run, hand out, close.
 
 use std::io::pipe;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, fchmod};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::{Fault, Item, Waiting, output};
@@ -117,6 +119,10 @@ async fn stage(
     let (input, input_writer) = pipe().map_err(internal)?;
     let (output_reader, output) = pipe().map_err(internal)?;
     let (error_reader, error) = pipe().map_err(internal)?;
+    // The pipes are ours, and the program is another user: it may open /dev/stdin and the like.
+    for stream in [input.as_fd(), output.as_fd(), error.as_fd()] {
+        fchmod(stream, Mode::from_bits_truncate(0o666)).map_err(|errno| internal(errno.into()))?;
+    }
     sandbox.execute(&spec, &limits, [input.into(), output.into(), error.into()]).await?;
     let over = Notify::new();
     let stdout = output::capture(output_reader, limits.output_bytes, &over, events, Event::Stdout);
@@ -127,7 +133,11 @@ async fn stage(
     let (ending, stdout, stderr, ()) = tokio::time::timeout(allowed, all)
         .await
         .map_err(|_| Fault::Internal("a stage did not end in time".to_owned()))?;
-    let ending = ending?;
+    let (mut ending, stdout, stderr) = (ending?, stdout?, stderr?);
+    if stdout.cut || stderr.cut {
+        // It may have ended by itself before it was seen that it had printed too much.
+        ending.killed_for.get_or_insert(Cause::Output);
+    }
     if let Exit::NotStarted(step, errno) = ending.exit
         && step != crate::plan::Step::Execute
     {
@@ -145,8 +155,8 @@ async fn stage(
         exit_code,
         signal,
         reason,
-        stdout: stdout?,
-        stderr: stderr?,
+        stdout: stdout.bytes,
+        stderr: stderr.bytes,
         usage: ending.usage,
         denied: ending.denied,
         limits,

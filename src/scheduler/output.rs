@@ -15,6 +15,15 @@ use crate::plan::{Found, Omission};
 /// How much is read at once: what a pipe holds.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// What a program printed.
+#[derive(Debug)]
+pub(super) struct Captured {
+    /// As far as the limit.
+    pub(super) bytes: Vec<u8>,
+    /// Whether there was more.
+    pub(super) cut: bool,
+}
+
 /// Reads a stream to its end and keeps what is within the limit; what comes after it is read and
 /// dropped, so that the program can be ended in peace.
 pub(super) async fn capture(
@@ -23,24 +32,25 @@ pub(super) async fn capture(
     over: &Notify,
     events: &mpsc::Sender<Item>,
     event: fn(Vec<u8>) -> Event,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<Captured, Fault> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut reader = receiver(reader)?;
-    let mut kept = Vec::new();
+    let mut kept = Captured { bytes: Vec::new(), cut: false };
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = reader.read(&mut chunk).await.map_err(|error| Fault::Internal(error.to_string()))?;
         if count == 0 {
             return Ok(kept);
         }
-        let fits = count.min(limit - kept.len());
+        let fits = count.min(limit - kept.bytes.len());
         let new = chunk.get(..fits).unwrap_or_default();
         if !new.is_empty() {
-            kept.extend_from_slice(new);
+            kept.bytes.extend_from_slice(new);
             // A client that does not listen any more has cancelled the job; reading goes on.
             events.send(Ok(event(new.to_vec()))).await.ok();
         }
         if fits < count {
+            kept.cut = true;
             over.notify_one();
         }
     }

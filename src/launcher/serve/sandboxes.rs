@@ -137,7 +137,11 @@ impl Server {
                 .epoll
                 .add(&run.child.pidfd, EpollEvent::new(EpollFlags::EPOLLIN, About::Program.token(serial)))
                 .call("epoll_ctl")
-                .map_err(|errno| errno.to_string()),
+                .map_err(|errno| {
+                    // No event will tell of its end.
+                    run.end_now();
+                    errno.to_string()
+                }),
             _ => Ok(()),
         });
         if let Err(reason) = result {
@@ -204,7 +208,7 @@ impl Server {
         if let Some(due) = sandbox.timer {
             self.timers.remove(&(due, serial));
         }
-        if !matches!(sandbox.phase, Phase::Dying) {
+        if !matches!(sandbox.phase, Phase::Dying(_)) {
             sandbox.failed = failed;
             // Init's last words would wake us forever: nobody reads them.
             self.epoll.delete(&sandbox.control).ok();
