@@ -7,6 +7,7 @@
 //! that it finds in the jail. It is root inside and not dumpable, so the program cannot touch it;
 //! when it dies, the kernel kills everything in the sandbox.
 
+mod build;
 mod collect;
 mod sample;
 mod unpack;
@@ -14,23 +15,20 @@ mod unpack;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno as Number;
-use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
-use nix::sys::prctl;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid, chdir, setgroups, sethostname, setresgid, setresuid};
+use nix::unistd::{Pid, sethostname};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{self, Filter};
-use super::{At, StepError, capability_error};
-use crate::plan::{Cause, Identity, Jail, PROGRAM_ID, Step, Watch};
+use super::{At, StepError};
+use crate::plan::{Cause, Jail, Step, Watch};
 use crate::sys::process::{self, Child, Side};
-use crate::sys::{Call, Errno, namespace, seccomp, socket};
+use crate::sys::{Call, Errno, seccomp, socket};
 
 pub use unpack::UnpackError;
 
@@ -112,34 +110,6 @@ const DENIALS: usize = 16;
 /// Largest message between launcher and init, in bytes.
 pub const MESSAGE_BYTES: usize = 4096;
 
-/// Files of `/proc` that tell of the host, or whose writing would reach it; covered in every sandbox.
-const MASKED_FILES: [&str; 20] = [
-    "buddyinfo",
-    "cmdline",
-    "config.gz",
-    "consoles",
-    "diskstats",
-    "interrupts",
-    "iomem",
-    "kallsyms",
-    "kcore",
-    "keys",
-    "key-users",
-    "locks",
-    "modules",
-    "partitions",
-    "schedstat",
-    "softirqs",
-    "sysrq-trigger",
-    "timer_list",
-    "vmstat",
-    "zoneinfo",
-];
-/// The same for directories.
-const MASKED_DIRECTORIES: [&str; 7] = ["acpi", "bus", "driver", "fs", "irq", "pressure", "scsi"];
-/// A directory of every template with nothing in it.
-const EMPTY: &str = "/var/tmp";
-
 /// Makes init. The caller is single-threaded, stands in the mount namespace of the template and in
 /// the network namespace that the sandbox is to have, writes the maps, and sends
 /// [`Command::Mapped`].
@@ -192,93 +162,14 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
         Some((Command::Mapped, _)) => {}
         _ => process::leave(0), // the launcher could not write the maps, or is gone
     }
-    become_root(jail.identity).at(Step::BecomeInit)?;
+    build::become_root(jail.identity).at(Step::BecomeInit)?;
     sethostname("sandbox").call("sethostname").at(Step::SetHostName)?;
-    mount_proc().at(Step::MountProc)?;
-    mask_proc().at(Step::MaskProc)?;
-    mount_scratch(jail).at(Step::MountScratch)?;
-    confine().at(Step::ConfineInit)?;
+    build::mount_proc().at(Step::MountProc)?;
+    build::mask_proc().at(Step::MaskProc)?;
+    build::mount_scratch(jail).at(Step::MountScratch)?;
+    build::confine().at(Step::ConfineInit)?;
     seccomp::install_plain(own_filter.program()).at(Step::ConfineInit)?;
     tell(control, &Report::Ready).at(Step::ConfineInit)
-}
-
-fn become_root(identity: Identity) -> Result<(), Errno> {
-    let (uid, gid) = match identity {
-        Identity::Own { .. } => (Uid::from_raw(0), Gid::from_raw(0)),
-        Identity::Shared => (Uid::from_raw(PROGRAM_ID), Gid::from_raw(PROGRAM_ID)),
-    };
-    if matches!(identity, Identity::Own { .. }) {
-        setgroups(&[]).call("setgroups")?;
-    }
-    setresgid(gid, gid, gid).call("setresgid")?;
-    setresuid(uid, uid, uid).call("setresuid")?;
-    chdir("/").call("chdir")
-}
-
-const NOTHING: Option<&str> = None;
-
-fn mount_proc() -> Result<(), Errno> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    // The program sees its own processes only: not even that init is there.
-    mount(Some("proc"), "/proc", Some("proc"), flags, Some("hidepid=invisible")).call("mount")
-}
-
-fn mask_proc() -> Result<(), Errno> {
-    let files = MASKED_FILES.iter().map(|name| ("/dev/null", name));
-    let directories = MASKED_DIRECTORIES.iter().map(|name| (EMPTY, name));
-    for (cover, name) in files.chain(directories) {
-        match mount(Some(cover), format!("/proc/{name}").as_str(), NOTHING, MsFlags::MS_BIND, NOTHING) {
-            // A kernel that was built without it has nothing to cover.
-            Ok(()) | Err(Number::ENOENT) => {}
-            Err(errno) => return Err(Errno { call: "mount", errno }),
-        }
-    }
-    // Readable, because programs ask it for limits of the kernel, but never writable.
-    mount(Some("/proc/sys"), "/proc/sys", NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING).call("mount")?;
-    namespace::set_mount_attributes(c"/proc/sys", libc::MOUNT_ATTR_RDONLY)
-}
-
-/// One tmpfs for everything that the program can write, so that there is one limit.
-fn mount_scratch(jail: &Jail) -> Result<(), Errno> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let options = format!("mode=0755,size={},nr_inodes={}", jail.disk_bytes, jail.disk_files);
-    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), flags, Some(options.as_str())).call("mount")?;
-    let owner = std::os::unix::fs::chown::<&str>;
-    for (directory, mode) in [("/tmp/workspace", 0o700), ("/tmp/tmp", 0o1777), ("/tmp/shm", 0o1777)] {
-        std::fs::create_dir(directory).call("mkdir")?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        std::fs::set_permissions(directory, mode).call("chmod")?;
-        owner(directory, Some(PROGRAM_ID), Some(PROGRAM_ID)).call("chown")?;
-    }
-    for (from, to) in [("/tmp/workspace", "/workspace"), ("/tmp/shm", "/dev/shm"), ("/tmp/tmp", "/tmp")] {
-        mount(Some(from), to, NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
-    }
-    Ok(())
-}
-
-/// Keeps what init needs to kill, read, write and watch inside its own sandbox, for good.
-fn confine() -> Result<(), Errno> {
-    let kept: CapsHashSet = [
-        Capability::CAP_KILL,
-        Capability::CAP_CHOWN,
-        Capability::CAP_DAC_OVERRIDE,
-        Capability::CAP_SYS_PTRACE, // to see processes in a proc that hides them; it attaches to none
-    ]
-    .into_iter()
-    .collect();
-    for capability in caps::all() {
-        let there = caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
-        if there && !kept.contains(&capability) {
-            caps::drop(None, CapSet::Bounding, capability).map_err(capability_error)?;
-        }
-    }
-    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(capability_error)?;
-    caps::set(None, CapSet::Effective, &kept).map_err(capability_error)?;
-    caps::set(None, CapSet::Permitted, &kept).map_err(capability_error)?;
-    seccomp::no_new_privileges()?;
-    prctl::set_dumpable(false).call("prctl")?;
-    // After the changes of credentials, each of which resets it.
-    prctl::set_pdeathsig(Signal::SIGKILL).call("prctl")
 }
 
 /// The stage that is under way.
