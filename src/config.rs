@@ -129,6 +129,13 @@ pub enum ConfigError {
 impl Config {
     /// The configuration that a JSON text gives; an empty object gives all defaults.
     ///
+    /// ```
+    /// # use codesandbox::config::Config;
+    /// let config = Config::parse(r#"{"profiles": {"default": {"run": {"wall_time_ms": 2000}}}}"#)?;
+    /// assert_eq!(config.profiles["default"].run.wall_time_ms, 2000);
+    /// # Ok::<(), codesandbox::config::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// The first thing that is wrong, with the place.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {

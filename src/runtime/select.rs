@@ -32,6 +32,15 @@ const NEAR_MATCHES: usize = 5;
 impl Catalogue {
     /// The runtime that a selector means: of those that fit, the newest that is not broken.
     ///
+    /// ```
+    /// # use codesandbox::config::Config;
+    /// let catalogue = Config::parse("{}")?.catalogue(None, &|_| true)?;
+    /// assert_eq!(catalogue.resolve("python@3.12").unwrap().runtime.id, "python-3.12");
+    /// assert_eq!(catalogue.resolve("c++@20").unwrap().variant.unwrap().name, "20");
+    /// assert!(catalogue.resolve("pyhton").unwrap_err().near[0].starts_with("python@"));
+    /// # Ok::<(), codesandbox::config::ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// The selector fits none; near matches are told.
     pub fn resolve(&self, selector: &str) -> Result<Choice<'_>, UnknownRuntime> {
