@@ -81,13 +81,13 @@ impl Backend {
         }
     }
 
-    /// Makes a sandbox.
+    /// Makes a sandbox with these files below its `/workspace`.
     ///
     /// # Errors
-    /// As [`BackendError`].
-    pub async fn open(&self, order: &Order) -> Result<Sandbox, BackendError> {
+    /// As [`BackendError`]; [`BackendError::Input`] names the file that could not be written.
+    pub async fn open(&self, order: &Order, files: &Archive) -> Result<Sandbox, BackendError> {
         match self {
-            Self::Namespace(backend) => backend.open(order).await.map(Sandbox::Namespace),
+            Self::Namespace(backend) => backend.open(order, files).await.map(Sandbox::Namespace),
         }
     }
 
@@ -110,16 +110,6 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
-    /// Writes files below its `/workspace`.
-    ///
-    /// # Errors
-    /// [`BackendError::Input`] names the file that could not be written.
-    pub async fn unpack(&mut self, archive: &Archive) -> Result<(), BackendError> {
-        match self {
-            Self::Namespace(lease) => lease.unpack(archive).await,
-        }
-    }
-
     /// Starts a program on these streams (standard input, output, error). [`Sandbox::ended`] tells
     /// how it ended.
     ///

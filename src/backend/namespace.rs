@@ -105,7 +105,7 @@ impl Namespace {
         Ok(made)
     }
 
-    pub(super) async fn open(&self, order: &Order) -> Result<Lease, BackendError> {
+    pub(super) async fn open(&self, order: &Order, files: &Archive) -> Result<Lease, BackendError> {
         let link = self.link()?;
         let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
@@ -116,10 +116,18 @@ impl Namespace {
         let mut lease = Lease { id: lease, link, replies, open: true };
         let Order { runtime, profile, disk_bytes, disk_files } = order.clone();
         lease.send(&Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files }, &[]).await?;
-        match lease.next().await? {
-            Reply::Opened { .. } => Ok(lease),
-            other => Err(unexpected(&other)),
+        // Asked for at once, done in order: the launcher need not be waited for in between.
+        let unpacking = !files.files.is_empty();
+        if unpacking {
+            let memory = sealed(c"files", files)?;
+            lease.send(&Request::Unpack { lease: lease.id }, &[memory.as_fd()]).await?;
         }
+        match lease.next().await? {
+            Reply::Opened { .. } if unpacking => lease.unpacked().await?,
+            Reply::Opened { .. } => {}
+            other => return Err(unexpected(&other)),
+        }
+        Ok(lease)
     }
 
     pub(super) async fn record(&self, runtime: &str, checked: &Checked) -> Result<(), BackendError> {
@@ -236,9 +244,7 @@ impl Lease {
         Ok(reply)
     }
 
-    pub(super) async fn unpack(&mut self, archive: &Archive) -> Result<(), BackendError> {
-        let memory = sealed(c"files", archive)?;
-        self.send(&Request::Unpack { lease: self.id }, &[memory.as_fd()]).await?;
+    async fn unpacked(&mut self) -> Result<(), BackendError> {
         match self.next().await? {
             Reply::Unpacked { result: Ok(()), .. } => Ok(()),
             Reply::Unpacked { result: Err(UnpackError::File { index, errno }), .. } => Err(BackendError::Input {

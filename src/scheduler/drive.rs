@@ -53,18 +53,13 @@ async fn stages(
         disk_bytes: limits.clone().map(|limits| limits.disk_bytes).max().unwrap_or(0),
         disk_files: limits.map(|limits| limits.disk_files).max().unwrap_or(0),
     };
-    let sandbox = slot.insert(backend.open(&order).await?);
-    let enforced_by = backend.enforced_by().ok_or(Fault::Unavailable)?;
     let files = job.files.into_iter().map(|file| ArchivedFile {
         path: file.path,
         content: file.content,
         executable: file.executable,
     });
-    let archive = Archive { files: files.collect() };
-    if !archive.files.is_empty() {
-        sandbox.unpack(&archive).await?;
-    }
-    drop(archive);
+    let sandbox = slot.insert(backend.open(&order, &Archive { files: files.collect() }).await?);
+    let enforced_by = backend.enforced_by().ok_or(Fault::Unavailable)?;
     let mut outcome = Outcome { compile: None, run: None, files: Vec::new(), omitted: Vec::new(), enforced_by };
     if let Some(compile) = &job.compile {
         tell(events, Event::Stage(Stage::Compile)).await;

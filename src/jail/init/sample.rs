@@ -47,7 +47,8 @@ impl Sampler {
         Self {
             watch,
             interval,
-            due: Instant::now(),
+            // Nothing is there to be seen before it has had time to start.
+            due: Instant::now() + interval,
             ticks_per_second: ticks.unsigned_abs().max(1),
             told: false,
             living: HashMap::new(),
