@@ -292,7 +292,7 @@ impl Sandbox {
             // Init's report of a limit may be overtaken by the end that it brought about.
             killed_for: run.killed_for.or(finished.exceeded),
             out_of_memory: false,
-            processes_refused: finished.processes_met,
+            processes_refused: finished.processes_met || was_full(&run, &finished),
             file_at_limit: finished.file_at_limit,
             disk_full: finished.disk_full,
             denied: name(finished.denials),
@@ -383,6 +383,16 @@ impl Sandbox {
         self.backlog.clear();
         self.timer = None;
     }
+}
+
+/// Without a cgroup nobody counts refused forks, and the kernel gives a process's place back later
+/// than the process is seen to be gone. A program of many processes that filled all its places and
+/// went on until its time was up is taken for one that wanted more.
+fn was_full(run: &Run, finished: &Finished) -> bool {
+    const MANY: u64 = 8;
+    let out_of_time = matches!(run.killed_for, Some(Cause::WallTime | Cause::CpuTime));
+    // One place may still be held by a process that is gone.
+    out_of_time && run.limits.processes >= MANY && finished.sampled_processes + 1 >= run.limits.processes
 }
 
 fn rlimits(limits: &Limits, in_cgroup: bool) -> Rlimits {

@@ -99,8 +99,8 @@ impl Sampler {
             let threads = field(&text, "Threads:");
             match text.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim) {
                 Some("0") => main = main.max(threads),
-                Some(_) => others += threads,
-                None => {}
+                Some(_) => others += threads.max(1),
+                None => others += 1,
             }
         }
         finished.sampled_processes = finished.sampled_processes.max(main + others);
@@ -116,7 +116,8 @@ impl Sampler {
         for pid in &pids {
             let (memory, tasks) = status(*pid);
             sample.memory_bytes += memory;
-            sample.tasks += tasks;
+            // One that is dying, or gone since it was listed, counted when it was.
+            sample.tasks += tasks.max(1);
             files.add(*pid);
             if let Some((started, own, children)) = self.cpu(*pid) {
                 sample.cpu += own + children;
