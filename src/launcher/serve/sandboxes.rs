@@ -135,7 +135,11 @@ impl Server {
         let result = result.and_then(|started| match (&sandbox.phase, started) {
             (Phase::Running(run), true) => self
                 .epoll
-                .add(&run.child.pidfd, EpollEvent::new(EpollFlags::EPOLLIN, About::Program.token(serial)))
+                // Once: it stays readable from its end until it is closed, and would wake us all that time.
+                .add(
+                    &run.child.pidfd,
+                    EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, About::Program.token(serial)),
+                )
                 .call("epoll_ctl")
                 .map_err(|errno| {
                     // No event will tell of its end.
