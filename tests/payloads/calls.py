@@ -17,6 +17,9 @@ libc.syscall.restype = ctypes.c_long
 PAST = {"done", "EINVAL", "ENOENT", "EBADF", "ENOEXEC", "EFAULT", "ENOTDIR", "ENODEV", "ENXIO", "EOPNOTSUPP"}
 
 
+KEPT = []
+
+
 def call(number, *arguments):
     words = [a if isinstance(a, (bytes, ctypes.Array, ctypes.Structure)) else ctypes.c_long(a) for a in arguments]
     ctypes.set_errno(0)
@@ -48,13 +51,21 @@ def cloned3():
         os._exit(0)
 
 
-def attach():
+def waiting_child():
+    """A child that waits until its parent ends or kills it."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(write)
         os.read(read, 1)
         os._exit(0)
+    # Open for as long as the parent lives, or the child would see the end of the pipe.
+    KEPT.append(write)
+    return pid
+
+
+def attach():
+    pid = waiting_child()
     call(101, 16, pid, 0, 0)
     os.kill(pid, 9)
 
@@ -63,12 +74,7 @@ def read_child(number):
     """process_vm_readv or -writev from a child with the same memory."""
     secret = ctypes.create_string_buffer(b"secret")
     copy = ctypes.create_string_buffer(7)
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(write)
-        os.read(read, 1)
-        os._exit(0)
+    pid = waiting_child()
     pair = ctypes.c_size_t * 2
     local, remote = pair(ctypes.addressof(copy), 7), pair(ctypes.addressof(secret), 7)
     call(number, pid, local, 1, remote, 1, 0)
