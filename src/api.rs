@@ -41,8 +41,8 @@ const LARGEST_BODIES: usize = 8;
 pub struct State {
     /// Runs jobs.
     pub scheduler: Scheduler,
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// The configuration; replaced as a whole.
+    config: Arc<RwLock<Arc<Config>>>,
     /// The runtimes of this host, with what is known of their health.
     pub catalogue: Arc<RwLock<Catalogue>>,
     /// What is counted.
@@ -54,15 +54,31 @@ pub struct State {
 impl State {
     /// The state of a service that has served nobody yet.
     #[must_use]
-    pub fn new(scheduler: Scheduler, config: Arc<Config>, catalogue: Catalogue) -> Self {
-        let bytes = config.service.body_bytes.saturating_mul(LARGEST_BODIES).min(Semaphore::MAX_PERMITS);
+    pub fn new(scheduler: Scheduler, config: Config, catalogue: Catalogue) -> Self {
+        let bodies = Semaphore::new(bytes_held(&config));
         Self {
             scheduler,
-            config,
+            config: Arc::new(RwLock::new(Arc::new(config))),
             catalogue: Arc::new(RwLock::new(catalogue)),
             metrics: Arc::new(Metrics::new()),
-            bodies: Arc::new(Semaphore::new(bytes)),
+            bodies: Arc::new(bodies),
         }
+    }
+
+    /// The configuration as it is now. A request takes it once, so that all of it is judged by one.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes up another configuration. Requests that were accepted go on by the old one.
+    pub fn replace(&self, config: Config, catalogue: Catalogue) {
+        let (before, after) = (bytes_held(&self.config()), bytes_held(&config));
+        self.bodies.add_permits(after.saturating_sub(before));
+        // What is held now is given back later, and may be more than is left: then this takes what it can.
+        self.bodies.forget_permits(before.saturating_sub(after));
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
     }
 
     /// The runtimes, to look at.
@@ -76,6 +92,11 @@ impl State {
         let mut catalogue = self.catalogue.write().unwrap_or_else(PoisonError::into_inner);
         catalogue.record(runtime, checked);
     }
+}
+
+/// Bytes of requests that may be held at one time.
+fn bytes_held(config: &Config) -> usize {
+    config.service.body_bytes.saturating_mul(LARGEST_BODIES).min(Semaphore::MAX_PERMITS)
 }
 
 /// The process at the other end of a connection, as the kernel names it; unix(7), SO_PEERCRED.
@@ -108,6 +129,17 @@ pub fn router(state: State) -> Router {
                 "this path does not take this method; the header Allow names those it takes",
             )
         })
+        .with_state(state)
+}
+
+/// What a collector of metrics may ask, and nothing else: no path leads to a run.
+pub fn metrics_router(state: State) -> Router {
+    let nothing = || async { Problem::new(Kind::NotFound, "there is nothing but /health and /metrics here") };
+    Router::new()
+        .route("/health", get(inquiry::health))
+        .route("/metrics", get(inquiry::metrics))
+        .fallback(nothing)
+        .method_not_allowed_fallback(nothing)
         .with_state(state)
 }
 

@@ -91,6 +91,16 @@ impl Backend {
         }
     }
 
+    /// Has the configuration read anew. Whatever is asked for after this returns finds the new one.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`]; it reads it when it is back.
+    pub async fn reload(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(backend) => backend.reload().await,
+        }
+    }
+
     /// Shows what a self-test found in the list of runtimes that sandboxes see.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod request;
 mod run;
 mod runtimes;
 mod service;
+mod sizes;
 mod spinner;
 mod text;
 
@@ -37,7 +38,7 @@ enum Command {
     /// Run a program in a sandbox; its output, and its exit status, become those of this command
     #[command(after_long_help = run_help(), visible_alias = "r")]
     Run(Box<arguments::Arguments>),
-    /// List the languages and versions that can be run, or test them
+    /// List the languages and versions that can be run, test them, or tell their sizes
     Runtimes(runtimes::Arguments),
     /// Tell whether this host can run sandboxes, what is lacking, and the remedy
     #[command(after_long_help = "Exit status: 0 usable, 1 degraded, 2 unusable.")]

@@ -2,7 +2,7 @@
 //! errors; what a file does not say has its default in `profiles/`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -10,6 +10,10 @@ use serde_json::Value;
 
 use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
+use clients::{Clients, ClientsError};
+
+pub mod clients;
+mod place;
 
 const SERVICE: &str = include_str!("../profiles/service.toml");
 
@@ -22,6 +26,8 @@ pub struct Config {
     pub service: Service,
     /// The launcher.
     pub launcher: Launcher,
+    /// Clients by name.
+    pub clients: Clients,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
     /// Languages, by name.
@@ -89,41 +95,105 @@ pub struct Launcher {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It is not JSON.
-    #[error("the configuration is not JSON: {0}")]
+    #[error("this is not JSON: {0}")]
     Syntax(serde_json::Error),
+    /// A key stands twice.
+    #[error("{key}: this key stands twice in one object; keep one")]
+    Repeated {
+        /// The key.
+        key: String,
+        /// The line of its second place.
+        line: usize,
+    },
     /// A key is unknown, is missing, or has a value of the wrong kind.
-    #[error("{section}: {error}")]
+    #[error("{key}: {error}")]
     Shape {
-        /// Where.
-        section: String,
+        /// Which, or what is around it.
+        key: String,
         /// What is wrong.
         error: serde_json::Error,
     },
     /// A profile contradicts itself.
-    #[error("profiles.{profile}: {error}")]
+    #[error("profiles.{profile}.{section}: {error}")]
     Profile {
         /// Name of the profile.
         profile: String,
+        /// Which of its sections.
+        section: &'static str,
         /// The limit at fault.
         error: OutOfRange,
     },
     /// A profile names a filter that does not exist.
-    #[error("profiles.{profile}: there is no system call filter {filter:?}")]
+    #[error("profiles.{profile}.seccomp: there is no system call filter {filter:?}; there are {}", filters())]
     UnknownFilter {
         /// Name of the profile.
         profile: String,
         /// Name of the filter.
         filter: String,
     },
+    /// A client can't be used.
+    #[error(transparent)]
+    Client(#[from] ClientsError),
     /// There must be a profile for requests that name none.
     #[error("profiles: there must be one called \"default\"")]
     NoDefaultProfile,
     /// The manifest of store paths is not as it should be.
-    #[error("the manifest of runtimes: {0}")]
+    #[error("runtimes.manifest: its file can't be used: {0}")]
     Manifest(serde_json::Error),
-    /// A tree or the manifest does not fit the languages.
+    /// The manifest of store paths can't be read.
+    #[error("runtimes.manifest: {path}: {error}", path = path.display())]
+    ManifestFile {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A tree, the manifest or a default does not fit the languages.
     #[error(transparent)]
     Source(#[from] SourceError),
+}
+
+fn filters() -> String {
+    profile::FILTERS.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+}
+
+impl ConfigError {
+    /// File and line that this error is about, as far as there are any: `config.json:12`.
+    #[must_use]
+    pub fn place_in(&self, path: Option<&Path>, text: &str) -> String {
+        let file = path.map_or("the defaults".into(), |path| path.display().to_string());
+        self.line_in(text).map_or(file.clone(), |line| format!("{file}:{line}"))
+    }
+
+    /// The line, from 1, of a configuration's text that this error is about, where there is one.
+    #[must_use]
+    pub fn line_in(&self, text: &str) -> Option<usize> {
+        let key = match self {
+            Self::Syntax(error) => return Some(error.line()),
+            Self::Repeated { line, .. } => return Some(*line),
+            Self::Manifest(_) | Self::ManifestFile { .. } => "runtimes.manifest".to_owned(),
+            Self::Shape { key, .. } => key.clone(),
+            Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
+            Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
+            Self::Client(error) => error.key.clone(),
+            Self::NoDefaultProfile => "profiles".to_owned(),
+            Self::Source(error) => error.key(),
+        };
+        place::line_of(text, &key)
+    }
+}
+
+impl Sources {
+    /// The text of the manifest, where one is configured.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn manifest_text(&self) -> Result<Option<String>, ConfigError> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(|error| ConfigError::ManifestFile { path: path.clone(), error })
+        };
+        self.manifest.as_ref().map(read).transpose()
+    }
 }
 
 impl Config {
@@ -140,14 +210,22 @@ impl Config {
     /// The first thing that is wrong, with the place.
     pub fn parse(json: &str) -> Result<Self, ConfigError> {
         let given: Value = serde_json::from_str(json).map_err(ConfigError::Syntax)?;
+        if let Some((key, line)) = place::repeated(json) {
+            return Err(ConfigError::Repeated { key, line });
+        }
         let mut whole = defaults();
         merge(&mut whole, given);
-        let raw: Raw = section("configuration", whole)?;
+        let raw: Raw = section("", whole)?;
         let profiles = raw
             .profiles
             .into_iter()
             .map(|(name, value)| Ok((name.clone(), section(&format!("profiles.{name}"), value)?)))
             .collect::<Result<BTreeMap<String, Profile>, ConfigError>>()?;
+        let clients = raw
+            .clients
+            .into_iter()
+            .map(|(name, value)| Ok((name.clone(), section(&format!("clients.{name}"), value)?)))
+            .collect::<Result<BTreeMap<String, clients::Client>, ConfigError>>()?;
         let languages = raw
             .languages
             .into_iter()
@@ -157,6 +235,7 @@ impl Config {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
             launcher: section("launcher", raw.launcher)?,
+            clients: Clients::new(clients),
             profiles,
             languages,
         };
@@ -166,7 +245,11 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         for (name, profile) in &self.profiles {
-            profile.check().map_err(|error| ConfigError::Profile { profile: name.clone(), error })?;
+            profile.check().map_err(|(section, error)| ConfigError::Profile {
+                profile: name.clone(),
+                section,
+                error,
+            })?;
             if !profile::FILTERS.iter().any(|(filter, _)| *filter == profile.seccomp) {
                 return Err(ConfigError::UnknownFilter { profile: name.clone(), filter: profile.seccomp.clone() });
             }
@@ -174,6 +257,7 @@ impl Config {
         if !self.profiles.contains_key("default") {
             return Err(ConfigError::NoDefaultProfile);
         }
+        self.clients.check(&self.profiles)?;
         Ok(())
     }
 
@@ -195,12 +279,29 @@ struct Raw {
     runtimes: Value,
     service: Value,
     launcher: Value,
+    clients: BTreeMap<String, Value>,
     profiles: BTreeMap<String, Value>,
     languages: BTreeMap<String, Value>,
 }
 
 fn section<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result<T, ConfigError> {
-    serde_json::from_value(value).map_err(|error| ConfigError::Shape { section: name.to_owned(), error })
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let inner = error.path().to_string();
+        let error = error.into_inner();
+        // An unknown field is named by the message alone.
+        let text = error.to_string();
+        let unknown =
+            text.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(field, _)| field);
+        let parts = [name, inner.trim_start_matches('.'), unknown.unwrap_or_default()];
+        let known = parts.into_iter().filter(|part| !part.is_empty() && *part != "?");
+        let key = known.fold(String::new(), |key, part| match key.as_str() {
+            "" => part.to_owned(),
+            _ if key == part || key.ends_with(&format!(".{part}")) => key,
+            _ if part.starts_with('[') => key + part,
+            _ => format!("{key}.{part}"),
+        });
+        ConfigError::Shape { key: if key.is_empty() { "configuration".to_owned() } else { key }, error }
+    })
 }
 
 fn defaults() -> Value {
@@ -250,6 +351,30 @@ mod tests {
         for json in [r#"{"x":1}"#, r#"{"service":{"x":1}}"#, r#"{"profiles":{"default":{"run":{"x":1}}}}"#] {
             let error = Config::parse(json).unwrap_err().to_string();
             assert!(error.contains("unknown field `x`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_error_names_the_key_and_its_line() {
+        for (json, line, says) in [
+            ("{\n \"service\": {\n  \"queue\": 1\n }\n}", 3, "service.queue: unknown field `queue`"),
+            ("{\n \"x\": 1\n}", 2, "x: unknown field `x`"),
+            ("{\n \"service\": {\n  \"queue_length\": \"many\"\n }\n}", 3, "service.queue_length: invalid type"),
+            ("{\n \"service\": {\"outputs\": {\n  \"files\": -1\n }}\n}", 3, "service.outputs.files: invalid value"),
+            ("{\"runtimes\": {\"trees\": [\n {\"language\": 3}]}}", 2, "runtimes.trees[0].language: invalid type"),
+            (
+                "{\"profiles\": {\"default\": {\"run\": {\n\"processes\": 0}}}}",
+                2,
+                "profiles.default.run: processes is 0",
+            ),
+            ("{\"profiles\": {\"default\":\n {\"seccomp\": \"off\"}}}", 2, "profiles.default.seccomp: there is no"),
+            ("{\n\"profiles\": {\"mine\":\n {\"title\": \"x\"}}}", 2, "profiles.mine: missing field"),
+            ("{\n \"service\": {},\n \"service\": {}\n}", 3, "service: this key stands twice"),
+            ("{\n \"service\": {},\n}", 3, "this is not JSON"),
+        ] {
+            let error = Config::parse(json).unwrap_err();
+            assert!(error.to_string().starts_with(says), "{error}");
+            assert_eq!(error.line_in(json), Some(line), "{error}");
         }
     }
 

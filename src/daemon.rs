@@ -1,8 +1,9 @@
 //! The daemon: puts the parts together and keeps them running.
 //!
-//! It takes the socket that systemd hands over, or listens on one of its own ([`listen`]), serves
-//! the API on it ([`serve`]), and tells the service manager how it fares ([`notify`]) and the
-//! journal what happens ([`journal`]). It holds no privilege; the launcher has what is needed.
+//! It takes the sockets that systemd hands over, or listens on its own ([`listen`]), serves the API on
+//! one and the metrics on the other ([`serve`]), and tells the service manager how it fares
+//! ([`notify`]) and the journal what happens ([`journal`]). It holds no privilege; the launcher has
+//! what is needed.
 //!
 //! ```text
 //!  load ─▶ listen ─▶ ready ─▶ serve, and test the runtimes meanwhile
@@ -13,12 +14,12 @@
 //! ```
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use futures_util::future::OptionFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -27,15 +28,17 @@ use crate::api::{self, checks};
 use crate::backend::{Backend, BackendError};
 use crate::config::{Config, ConfigError};
 use crate::launcher;
-use crate::runtime::Catalogue;
+use crate::runtime::{Catalogue, Health};
 use crate::scheduler::{Fault, Scheduler};
 
 pub(crate) mod embedded;
 mod journal;
 mod listen;
+mod load;
 mod notify;
 mod serve;
 
+pub use load::load;
 pub use serve::serve_stream;
 
 /// Where the launcher listens where nothing else is said.
@@ -61,6 +64,10 @@ pub struct Options {
     /// Listen on this path, where systemd hands over no socket.
     #[arg(long, value_name = "PATH")]
     listen: Option<PathBuf>,
+    /// Answer GET /metrics and /health, and nothing else, on this path; where systemd hands over a socket
+    /// of the name "metrics", it is taken instead.
+    #[arg(long, value_name = "PATH")]
+    listen_metrics: Option<PathBuf>,
     /// Socket of the launcher.
     #[arg(long, value_name = "PATH", default_value = LAUNCHER_SOCKET)]
     launcher: PathBuf,
@@ -81,10 +88,10 @@ pub enum DaemonError {
         error: std::io::Error,
     },
     /// The configuration can't be used.
-    #[error("{path}: {error}", path = path.as_ref().map_or("the defaults".into(), |path| path.display().to_string()))]
+    #[error("{place}: {error}")]
     Config {
-        /// Its file, if there is one.
-        path: Option<PathBuf>,
+        /// Its file and the line, as far as there is one.
+        place: String,
         /// What is wrong with it.
         error: Box<ConfigError>,
     },
@@ -126,52 +133,15 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    let result = if options.check_config { check_config(options.config.as_deref()) } else { run(&options) };
+    let result = if options.check_config { load::check(options.config.as_deref()) } else { run(&options) };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("codesandboxd: {error}");
-            ExitCode::from(if matches!(error, DaemonError::Config { .. }) { EXIT_CONFIG } else { 1 })
+            let of_config = matches!(error, DaemonError::Config { .. } | DaemonError::File { .. });
+            ExitCode::from(if of_config { EXIT_CONFIG } else { 1 })
         }
     }
-}
-
-/// The configuration in a file, or the defaults, and the runtimes that this host has by it.
-///
-/// # Errors
-/// The file or the manifest that it names can't be read or used.
-pub fn load(path: Option<&Path>) -> Result<(Config, Catalogue), DaemonError> {
-    let config = parse(path)?;
-    let manifest = config.runtimes.manifest.as_deref().map(read).transpose()?;
-    let catalogue = config
-        .catalogue(manifest.as_deref(), &|path| path.exists())
-        .map_err(|error| DaemonError::Config { path: path.map(Path::to_owned), error: Box::new(error) })?;
-    Ok((config, catalogue))
-}
-
-fn parse(path: Option<&Path>) -> Result<Config, DaemonError> {
-    let text = path.map(read).transpose()?;
-    Config::parse(text.as_deref().unwrap_or("{}"))
-        .map_err(|error| DaemonError::Config { path: path.map(Path::to_owned), error: Box::new(error) })
-}
-
-fn read(path: &Path) -> Result<String, DaemonError> {
-    std::fs::read_to_string(path).map_err(|error| DaemonError::File { path: path.to_owned(), error })
-}
-
-/// Checks what can be checked on another host than the one that the configuration is for: trees and
-/// programs count as there, and a manifest is read if it is.
-fn check_config(path: Option<&Path>) -> Result<(), DaemonError> {
-    let config = parse(path)?;
-    let manifest = config.runtimes.manifest.as_deref().filter(|path| path.exists()).map(read).transpose()?;
-    config
-        .catalogue(manifest.as_deref(), &|_| true)
-        .map_err(|error| DaemonError::Config { path: path.map(Path::to_owned), error: Box::new(error) })?;
-    println!("ok: {} profiles, {} languages", config.profiles.len(), config.languages.len());
-    if let (Some(path), None) = (&config.runtimes.manifest, &manifest) {
-        println!("not checked, because it is not here: {}", path.display());
-    }
-    Ok(())
 }
 
 /// Serves until a signal tells to stop.
@@ -206,7 +176,9 @@ async fn live(
     catalogue: Catalogue,
     mut launcher: Option<&mut embedded::Launcher>,
 ) -> Result<(), DaemonError> {
-    let listener = listen::take(options.listen.as_deref())?.ok_or(DaemonError::NoSocket)?;
+    let sockets = listen::take(options.listen.as_deref(), options.listen_metrics.as_deref())?;
+    let listener = sockets.api.ok_or(DaemonError::NoSocket)?;
+    let mut reload = on(SignalKind::hangup())?;
     let mut terminate = on(SignalKind::terminate())?;
     let mut interrupt = on(SignalKind::interrupt())?;
     let backend = match &mut launcher {
@@ -214,24 +186,39 @@ async fn live(
         None => Backend::connect(options.launcher.clone()),
     };
     let scheduler = Scheduler::new(backend, &config.service);
-    let deadline = Duration::from_millis(config.service.stop_deadline_ms);
-    let state = api::State::new(scheduler.clone(), Arc::new(config), catalogue);
+    let state = api::State::new(scheduler.clone(), config, catalogue);
     if options.embedded {
         embedded::greeting(&scheduler).await;
     }
     info!(runtimes = state.runtimes().runtimes().len(), "the daemon is ready");
     notify::ready();
     let keeper = tokio::spawn(notify::keep(scheduler.clone()));
-    let tests = state.config.service.check_at_start.then(|| tokio::spawn(test_runtimes(state.clone())));
+    let mut tests = start_tests(&state);
 
     let (stop, stopping) = watch::channel(false);
-    let mut serving = tokio::spawn(serve::serve(listener, state, stopping));
-    let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        status = embedded::ended(launcher) => Err(DaemonError::LauncherEnded(status)),
+    let metrics = api::metrics_router(state.clone());
+    let metrics = sockets.metrics.map(|listener| serve::serve(listener, metrics, stopping.clone()));
+    let serving = serve::serve(listener, api::router(state.clone()), stopping);
+    let mut serving = tokio::spawn(async { tokio::join!(serving, OptionFuture::from(metrics)) });
+    let ended = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok(()),
+            _ = interrupt.recv() => break Ok(()),
+            status = embedded::ended(launcher.as_deref_mut()) => break Err(DaemonError::LauncherEnded(status)),
+            _ = reload.recv() => {
+                notify::reloading();
+                if load::anew(options.config.as_deref(), &state).await {
+                    if let Some(tests) = tests.take() {
+                        tests.abort();
+                    }
+                    tests = start_tests(&state);
+                }
+                notify::ready();
+            }
+        }
     };
     keeper.abort();
+    let deadline = Duration::from_millis(state.config().service.stop_deadline_ms);
     notify::stopping(deadline + 2 * ANSWER_TIME);
     info!(load = ?scheduler.load(), "the daemon stops");
     if let Some(tests) = tests {
@@ -258,9 +245,15 @@ fn on(kind: SignalKind) -> Result<Signal, DaemonError> {
     signal(kind).map_err(|error| DaemonError::Start { attempt: "waiting for signals", error })
 }
 
-/// Tests every runtime, one after another, so that those who ask meanwhile find free slots.
+fn start_tests(state: &api::State) -> Option<tokio::task::JoinHandle<()>> {
+    state.config().service.check_at_start.then(|| tokio::spawn(test_runtimes(state.clone())))
+}
+
+/// Tests every runtime of which nothing is known, one after another, so that those who ask meanwhile
+/// find free slots.
 async fn test_runtimes(state: api::State) {
-    let runtimes = state.runtimes().runtimes().to_vec();
+    let mut runtimes = state.runtimes().runtimes().to_vec();
+    runtimes.retain(|runtime| runtime.health == Health::Unchecked);
     for runtime in &runtimes {
         loop {
             match checks::check_one(&state, runtime).await {

@@ -66,7 +66,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("codesandbox-launcher: {error}");
-        ExitCode::FAILURE
+        // No restart would help where it is the configuration: the unit knows the status.
+        if matches!(error, LauncherError::Config { .. }) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
     })
 }
 
@@ -82,8 +83,13 @@ pub enum LauncherError {
         error: std::io::Error,
     },
     /// The configuration can't be used.
-    #[error(transparent)]
-    Config(#[from] crate::config::ConfigError),
+    #[error("{place}: {error}")]
+    Config {
+        /// Its file and the line, as far as there is one.
+        place: String,
+        /// What is wrong with it.
+        error: Box<crate::config::ConfigError>,
+    },
     /// A filter can't be built.
     #[error(transparent)]
     Filter(#[from] crate::jail::filter::FilterError),

@@ -162,11 +162,12 @@ impl Profile {
     /// Checks that a profile's numbers are in range of its own maxima.
     ///
     /// # Errors
-    /// The first limit that is not.
-    pub fn check(&self) -> Result<(), OutOfRange> {
-        self.maximum.check(&self.maximum)?;
-        self.compile.check(&self.maximum)?;
-        self.run.check(&self.maximum)
+    /// The first limit that is not, and the section that it stands in.
+    pub fn check(&self) -> Result<(), (&'static str, OutOfRange)> {
+        let sections = [("maximum", &self.maximum), ("compile", &self.compile), ("run", &self.run)];
+        sections
+            .into_iter()
+            .try_for_each(|(section, limits)| limits.check(&self.maximum).map_err(|error| (section, error)))
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
     fn built_in_profiles_are_valid() {
         for (name, text) in BUILT_IN {
             let profile: Profile = toml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            profile.check().unwrap_or_else(|error| panic!("{name}: {error}"));
+            profile.check().unwrap_or_else(|(section, error)| panic!("{name}.{section}: {error}"));
         }
     }
 

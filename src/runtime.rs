@@ -47,6 +47,9 @@ pub struct Language {
     /// Standards of the language that a request can select.
     #[serde(default)]
     pub variants: Vec<Variant>,
+    /// Further packages of nixpkgs that its programs call by name: a linker, the core utilities.
+    #[serde(default)]
+    pub nix_packages: Vec<String>,
     /// Known versions, oldest first.
     pub versions: Vec<VersionEntry>,
 }
@@ -107,10 +110,13 @@ pub struct VersionEntry {
     pub version: Option<Version>,
     /// Attribute in nixpkgs.
     pub nixpkgs: Option<String>,
+    /// Flake input that still has the attribute, where the current nixpkgs has dropped it.
+    pub pin: Option<String>,
     /// Paths of programs on a host or in a tree; found when all exist.
     #[serde(default)]
     pub programs: BTreeMap<String, String>,
-    /// Paths of programs within the nixpkgs package, where they are not `bin/<key>`.
+    /// Paths of programs within the nixpkgs package, where they are not `bin/<key>`; `attribute:path`
+    /// names a program of another package.
     #[serde(default)]
     pub nix_programs: BTreeMap<String, String>,
     /// Paths besides `/usr` that the programs need.
@@ -210,6 +216,8 @@ pub struct Runtime {
     pub version: Option<Version>,
     /// Absolute paths of its programs inside the sandbox.
     pub programs: BTreeMap<String, PathBuf>,
+    /// Directories of the search path, after `/runtime/bin` and before the usual ones.
+    pub path: Vec<PathBuf>,
     /// What its sandboxes see.
     pub files: Files,
     /// Size of the closure, where it is known.
@@ -286,6 +294,8 @@ impl Runtime {
 #[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     runtimes: Vec<Runtime>,
+    /// By language: ids of the versions that stand for it where none is named, with their weights.
+    defaults: BTreeMap<String, Vec<(String, u32)>>,
 }
 
 impl Catalogue {
@@ -298,7 +308,31 @@ impl Catalogue {
                 runtimes.push(runtime);
             }
         }
-        Self { runtimes }
+        Self { runtimes, defaults: BTreeMap::new() }
+    }
+
+    /// The same with these defaults: by language, ids of runtimes and their weights.
+    #[must_use]
+    pub fn with_defaults(self, defaults: BTreeMap<String, Vec<(String, u32)>>) -> Self {
+        Self { defaults, ..self }
+    }
+
+    /// Takes over what is known of runtimes that an older catalogue has as well.
+    pub fn inherit(&mut self, older: &Self) {
+        for runtime in &mut self.runtimes {
+            let same = |old: &&Runtime| {
+                (&old.id, &old.programs, &old.path, &old.files)
+                    == (&runtime.id, &runtime.programs, &runtime.path, &runtime.files)
+            };
+            // One whose closure is gone is broken, whatever was found while it was there; and one
+            // that was broken may have been mended.
+            let known = older.runtimes.iter().find(same).filter(|old| old.health == Health::Working);
+            if let (Health::Unchecked, Some(old)) = (&runtime.health, known) {
+                runtime.health = old.health.clone();
+                runtime.version = old.version.clone();
+                runtime.baseline = old.baseline;
+            }
+        }
     }
 
     /// Every runtime, in the order of languages and versions.

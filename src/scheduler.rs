@@ -5,7 +5,7 @@
 //!    │
 //!    ▼
 //!  queued ──cancel──▶ ended: Fault::Cancelled
-//!    │  a slot and memory are free, and it is this client's turn
+//!    │  a slot and memory are free, the client is below its bound, and it is its turn
 //!    ▼
 //!  running: open ─▶ files ─▶ compile ─▶ run ─▶ hand out files
 //!    │                  cancel kills the stage; the verdict says so
@@ -29,10 +29,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::backend::{Backend, BackendError};
-use crate::config::{Outputs, Service};
+use crate::config::clients::Quota;
+use crate::config::{Config, Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
 use crate::runtime::Checked;
 use queue::{Full, Queue};
+
+pub use queue::ClientLoad;
 
 /// Events of a job that wait for a client that reads slowly; then the program waits too.
 const EVENTS: usize = 64;
@@ -48,9 +51,6 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Shared {
     backend: Backend,
-    slots: usize,
-    memory_budget_bytes: u64,
-    outputs: Outputs,
     state: Mutex<State>,
     /// Told whenever a job ends.
     ended: Notify,
@@ -58,11 +58,36 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
+    bounds: Bounds,
     queue: Queue<Waiting>,
     running: usize,
     memory_bytes: u64,
     stopping: bool,
     cancels: HashMap<String, watch::Sender<bool>>,
+}
+
+/// How much may run at one time, and how much of it may come out.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    slots: usize,
+    memory_budget_bytes: u64,
+    queue_length: usize,
+    outputs: Outputs,
+}
+
+impl Bounds {
+    fn of(service: &Service) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            slots: if service.concurrency == 0 { processors } else { service.concurrency },
+            memory_budget_bytes: match service.memory_budget_bytes {
+                0 => three_quarters_of_memory(),
+                bytes => bytes,
+            },
+            queue_length: service.queue_length,
+            outputs: service.outputs,
+        }
+    }
 }
 
 /// A job in the queue.
@@ -87,17 +112,23 @@ pub struct Load {
 }
 
 /// Why a job was refused at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// As many jobs wait as may.
     #[error("the queue is full")]
     QueueFull {
+        /// How many may.
+        most: usize,
         /// When to try again.
         retry_after: Duration,
     },
     /// As many jobs of this client wait as may.
     #[error("the client's share of the queue is full")]
     ClientQueueFull {
+        /// How many may.
+        most: usize,
+        /// Key of the configuration that says so.
+        key: String,
         /// When to try again.
         retry_after: Duration,
     },
@@ -170,36 +201,22 @@ impl Scheduler {
     /// A scheduler for this backend. Needs a tokio runtime.
     #[must_use]
     pub fn new(backend: Backend, service: &Service) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let slots = if service.concurrency == 0 { processors } else { service.concurrency };
-        let memory_budget_bytes = match service.memory_budget_bytes {
-            0 => three_quarters_of_memory(),
-            bytes => bytes,
-        };
         let state = State {
-            queue: Queue::new(service.queue_length, service.queue_length_per_client),
+            bounds: Bounds::of(service),
+            queue: Queue::new(service.queue_length),
             running: 0,
             memory_bytes: 0,
             stopping: false,
             cancels: HashMap::new(),
         };
-        Self {
-            shared: Arc::new(Shared {
-                backend,
-                slots,
-                memory_budget_bytes,
-                outputs: service.outputs,
-                state: Mutex::new(state),
-                ended: Notify::new(),
-            }),
-        }
+        Self { shared: Arc::new(Shared { backend, state: Mutex::new(state), ended: Notify::new() }) }
     }
 
-    /// Takes a job of a client, which is named by its user id.
+    /// Takes a job of a client, which may have what its quota says.
     ///
     /// # Errors
     /// It is refused at once.
-    pub fn submit(&self, job: Job, client: u32) -> Result<Ticket, Refused> {
+    pub fn submit(&self, job: Job, quota: &Arc<Quota>) -> Result<Ticket, Refused> {
         if !self.shared.backend.is_available() {
             return Err(Refused::Unavailable);
         }
@@ -212,9 +229,11 @@ impl Scheduler {
         }
         let retry_after = self.shared.retry_after(&state);
         let waiting = Waiting { job, events, cancel: cancelled };
-        state.queue.push(client, waiting).map_err(|full| match full {
-            Full::All => Refused::QueueFull { retry_after },
-            Full::Client => Refused::ClientQueueFull { retry_after },
+        state.queue.push(quota, waiting).map_err(|full| match full {
+            Full::All => Refused::QueueFull { most: state.bounds.queue_length, retry_after },
+            Full::Client => {
+                Refused::ClientQueueFull { most: quota.queue_length, key: quota.queue_length_key.clone(), retry_after }
+            }
         })?;
         state.cancels.insert(id.to_string(), cancel.clone());
         self.shared.start_what_fits(&mut state);
@@ -245,7 +264,13 @@ impl Scheduler {
     #[must_use]
     pub fn load(&self) -> Load {
         let state = self.shared.state();
-        Load { queued: state.queue.len(), running: state.running, slots: self.shared.slots }
+        Load { queued: state.queue.len(), running: state.running, slots: state.bounds.slots }
+    }
+
+    /// How much each client has to do, and has had.
+    #[must_use]
+    pub fn client_loads(&self) -> Vec<ClientLoad> {
+        self.shared.state().queue.loads()
     }
 
     /// Whether there is something that makes sandboxes.
@@ -258,6 +283,20 @@ impl Scheduler {
     #[must_use]
     pub fn enforced_by(&self) -> Option<EnforcedBy> {
         self.shared.backend.enforced_by()
+    }
+
+    /// Has the configuration read anew by what makes sandboxes, and goes by these limits from now on.
+    ///
+    /// # Errors
+    /// It has gone away; it reads the configuration when it is back.
+    pub async fn reload(&self, config: &Config) -> Result<(), Fault> {
+        {
+            let mut state = self.shared.state();
+            state.bounds = Bounds::of(&config.service);
+            state.queue.bound(config.service.queue_length, |client| config.quota_of(client));
+            self.shared.start_what_fits(&mut state);
+        }
+        Ok(self.shared.backend.reload().await?)
     }
 
     /// Shows what a self-test found in the list of runtimes that sandboxes see.
@@ -307,23 +346,25 @@ impl Shared {
 
     /// Begins jobs for as long as there are slots and memory.
     fn start_what_fits(self: &Arc<Self>, state: &mut State) {
-        while state.running < self.slots {
-            let left = self.memory_budget_bytes.saturating_sub(state.memory_bytes);
+        while state.running < state.bounds.slots {
+            let left = state.bounds.memory_budget_bytes.saturating_sub(state.memory_bytes);
             // A job that is larger than the budget runs alone.
             let alone = state.running == 0;
-            let Some(waiting) = state.queue.pop(|waiting| alone || memory_of(&waiting.job) <= left) else {
+            let popped = state.queue.pop(|waiting| alone || memory_of(&waiting.job) <= left);
+            let Some((client, waiting)) = popped else {
                 return;
             };
             let memory = memory_of(&waiting.job);
             state.running += 1;
             state.memory_bytes += memory;
-            let shared = Arc::clone(self);
+            let (shared, outputs) = (Arc::clone(self), state.bounds.outputs);
             tokio::spawn(async move {
                 let id = waiting.job.id.to_string();
-                drive::run(&shared.backend, waiting, shared.outputs).await;
+                drive::run(&shared.backend, waiting, outputs).await;
                 let mut state = shared.state();
                 state.running -= 1;
                 state.memory_bytes -= memory;
+                state.queue.ended(&client);
                 state.cancels.remove(&id);
                 shared.start_what_fits(&mut state);
                 drop(state);
@@ -344,7 +385,7 @@ impl Shared {
 
     /// When a place may be free: a second for each round of the slots.
     fn retry_after(&self, state: &State) -> Duration {
-        let rounds = state.queue.len() / self.slots.max(1);
+        let rounds = state.queue.len() / state.bounds.slots.max(1);
         LEAST_RETRY * u32::try_from(rounds.clamp(1, 60)).unwrap_or(60)
     }
 }

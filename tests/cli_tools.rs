@@ -4,7 +4,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The program, with no daemon in reach and nothing on its input.
 fn codesandbox(arguments: &[&str]) -> Command {
@@ -48,6 +48,43 @@ fn runtimes_are_listed_and_tested() {
     assert_eq!(status(&output), 0);
     let output = codesandbox(&["runtimes", "--embedded", "--check", "klingon"]).output().unwrap();
     assert_eq!(status(&output), 125, "{output:?}");
+}
+
+#[test]
+fn sizes_of_store_paths_are_told_with_what_each_version_adds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    for (name, bytes) in [("bash-1", 100), ("bash-2", 30), ("libc", 1000)] {
+        std::fs::create_dir(path(name)).unwrap();
+        std::fs::write(directory.path().join(name).join("bash"), vec![b'x'; bytes]).unwrap();
+    }
+    let entry = |version: &str, name: &str| {
+        let program = format!("{}/bash", path(name));
+        json!({"language": "bash", "version": version, "programs": {"bash": program}, "path": [],
+               "closure": [path(name), path("libc")], "closure_bytes": 0})
+    };
+    let manifest = json!({"runtimes": [entry("5.1", "bash-1"), entry("5.2", "bash-2")]});
+    std::fs::write(path("runtimes.json"), manifest.to_string()).unwrap();
+    let config = json!({"runtimes": {"manifest": path("runtimes.json")}});
+    std::fs::write(path("config.json"), config.to_string()).unwrap();
+
+    let output = codesandbox(&["runtimes", "--sizes", "--json", "--config", &path("config.json")]).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!((&report["total_bytes"], &report["shared_bytes"]), (&json!(1130), &json!(1000)));
+    let of = |source: &str| {
+        let all = report["runtimes"].as_array().unwrap().iter();
+        let chosen = all.filter(|size| size["language"] == "bash" && size["source"] == source);
+        chosen.map(|size| (size["closure_bytes"].clone(), size["added_bytes"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(of("store"), [(json!(1100), json!(100)), (json!(1030), json!(30))]);
+    assert!(of("host").iter().all(|sizes| *sizes == (Value::Null, Value::Null)), "{report}");
+
+    let output = codesandbox(&["runtimes", "--sizes", "--config", &path("config.json")]).output().unwrap();
+    let table = text(&output.stdout);
+    assert!(table.contains("bash@5.1") && table.contains("all together"), "{output:?}");
+    assert!(!table.contains("RUNS"), "nothing has run: {table}");
+    let output = codesandbox(&["runtimes", "--sizes", "--check"]).output().unwrap();
+    assert_eq!(status(&output), 125);
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub async fn check(
 /// # Errors
 /// No test can run at all. A test that failed through our fault is logged, and changes nothing.
 pub async fn check_one(state: &State, runtime: &Runtime) -> Result<(), Fault> {
-    match selftest::check(&state.scheduler, &state.config, runtime).await {
+    match selftest::check(&state.scheduler, &state.config(), runtime).await {
         Ok(checked) => {
             state.record(&runtime.id, &checked);
             state.scheduler.record(&runtime.id, &checked).await;

@@ -24,7 +24,8 @@ pub async fn runtimes(axum::extract::State(state): axum::extract::State<State>) 
 /// Every profile, with its limits and the most that a request may ask for.
 #[utoipa::path(get, path = "/v1/profiles", responses((status = 200, description = "All profiles", body = ProfilesResponse)))]
 pub async fn profiles(axum::extract::State(state): axum::extract::State<State>) -> Json<ProfilesResponse> {
-    let profiles = state.config.profiles.iter().map(|(name, profile)| ProfileResponse {
+    let config = state.config();
+    let profiles = config.profiles.iter().map(|(name, profile)| ProfileResponse {
         name: name.clone(),
         title: profile.title.clone(),
         network: profile.network,
@@ -70,7 +71,8 @@ pub async fn health(axum::extract::State(state): axum::extract::State<State>) ->
     responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
 )]
 pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -> Response {
-    match state.metrics.text(&state.scheduler.load(), state.scheduler.is_available()) {
+    let scheduler = &state.scheduler;
+    match state.metrics.text(&scheduler.load(), &scheduler.client_loads(), scheduler.is_available()) {
         Ok(text) => {
             ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
         }

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::job::{Outcome, Status};
-use crate::scheduler::Load;
+use crate::scheduler::{ClientLoad, Load};
 
 use super::problem::Kind;
 use super::wire::RuntimeUsed;
@@ -30,6 +30,11 @@ struct RunLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LanguageLabels {
     language: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClientLabels {
+    client: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +58,9 @@ pub struct Metrics {
     running: Gauge,
     slots: Gauge,
     available: Gauge,
+    client_queued: Family<ClientLabels, Gauge>,
+    client_running: Family<ClientLabels, Gauge>,
+    client_started: Family<ClientLabels, Counter>,
 }
 
 impl Metrics {
@@ -74,6 +82,9 @@ impl Metrics {
             running: Gauge::default(),
             slots: Gauge::default(),
             available: Gauge::default(),
+            client_queued: Family::default(),
+            client_running: Family::default(),
+            client_started: Family::default(),
         };
         metrics.register();
         metrics
@@ -102,6 +113,10 @@ impl Metrics {
         to.register("running_jobs", "Jobs that run", self.running.clone());
         to.register("slots", "Most jobs that run at one time", self.slots.clone());
         to.register("launcher_available", "Whether the launcher answers", self.available.clone());
+        let help = "Jobs that wait, by client: its name, or the id of a user in none";
+        to.register("client_queue_jobs", help, self.client_queued.clone());
+        to.register("client_running_jobs", "Jobs that run, by client", self.client_running.clone());
+        to.register("client_started_jobs", "Jobs that have left the queue, by client", self.client_started.clone());
     }
 
     /// A request was refused or failed.
@@ -143,16 +158,26 @@ impl Metrics {
         self.hung_up.inc();
     }
 
-    /// Everything, in the text form of OpenMetrics; load and availability are those of this moment.
+    /// Everything, in the text form of OpenMetrics; loads and availability are those of this moment.
     ///
     /// # Errors
     /// The text could not be written, which a `String` never brings about.
-    pub fn text(&self, load: &Load, available: bool) -> Result<String, fmt::Error> {
+    pub fn text(&self, load: &Load, clients: &[ClientLoad], available: bool) -> Result<String, fmt::Error> {
         let count = |jobs: usize| i64::try_from(jobs).unwrap_or(i64::MAX);
         self.queued.set(count(load.queued));
         self.running.set(count(load.running));
         self.slots.set(count(load.slots));
         self.available.set(i64::from(available));
+        // Told anew each time, so that nothing stays of a client that is gone.
+        self.client_queued.clear();
+        self.client_running.clear();
+        self.client_started.clear();
+        for ClientLoad { client, queued, running, started } in clients {
+            let labels = ClientLabels { client: client.to_string() };
+            self.client_queued.get_or_create(&labels).set(count(*queued));
+            self.client_running.get_or_create(&labels).set(count(*running));
+            self.client_started.get_or_create(&labels).inc_by(*started);
+        }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -196,7 +221,10 @@ mod tests {
         metrics.problem(Kind::QueueFull);
         metrics.problem(Kind::Internal);
         metrics.received(7);
-        let text = metrics.text(&Load { queued: 3, running: 2, slots: 4 }, true).unwrap();
+        let clients = [ClientLoad { client: "judges".into(), queued: 3, running: 2, started: 9 }];
+        let load = Load { queued: 3, running: 2, slots: 4 };
+        metrics.text(&load, &clients, true).unwrap();
+        let text = metrics.text(&load, &clients, true).unwrap();
         for line in [
             r#"codesandbox_runs_total{language="python",version="3.12.4",status="signalled"} 1"#,
             r#"codesandbox_refusals_total{reason="queue-full"} 1"#,
@@ -206,6 +234,9 @@ mod tests {
             "codesandbox_queue_jobs 3",
             "codesandbox_running_jobs 2",
             "codesandbox_launcher_available 1",
+            r#"codesandbox_client_queue_jobs{client="judges"} 3"#,
+            r#"codesandbox_client_running_jobs{client="judges"} 2"#,
+            r#"codesandbox_client_started_jobs_total{client="judges"} 9"#,
             r#"codesandbox_overhead_seconds_bucket{le="0.001"} 1"#,
         ] {
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");

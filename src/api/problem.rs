@@ -56,6 +56,8 @@ kinds! {
     MalformedJson = "malformed-json", BAD_REQUEST, "The body is not JSON";
     /// The body could not be read to its end.
     BrokenBody = "broken-body", BAD_REQUEST, "The body broke off";
+    /// The client may not use the profile.
+    ForbiddenProfile = "forbidden-profile", FORBIDDEN, "The profile may not be used";
     /// No such path.
     NotFound = "not-found", NOT_FOUND, "Not found";
     /// No such job lives.
@@ -170,11 +172,16 @@ impl Problem {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let full = |kind, detail, retry_after| Self { retry_after: Some(retry_after), ..Self::new(kind, detail) };
+        let full = |kind, detail: &str, (key, most): (&str, usize), retry_after| {
+            let problem = Self::new(kind, format!("{detail}: {most}, by {key} of the configuration"));
+            Self { retry_after: Some(retry_after), ..problem }.allowing(serde_json::json!({ "maximum": most }))
+        };
         match refused {
-            Refused::QueueFull { retry_after } => full(Kind::QueueFull, "as many jobs wait as may", retry_after),
-            Refused::ClientQueueFull { retry_after } => {
-                full(Kind::ClientQueueFull, "as many jobs of this user wait as may", retry_after)
+            Refused::QueueFull { most, retry_after } => {
+                full(Kind::QueueFull, "as many jobs wait as may", ("service.queue_length", most), retry_after)
+            }
+            Refused::ClientQueueFull { most, key, retry_after } => {
+                full(Kind::ClientQueueFull, "as many jobs of this client wait as may", (&key, most), retry_after)
             }
             Refused::Stopping => Self::stopping(),
             Refused::Unavailable => Self::unavailable(),
@@ -279,14 +286,30 @@ mod tests {
     fn every_full_queue_says_when_to_ask_again() {
         let half = Duration::from_millis(500);
         for (refused, seconds) in [
-            (Refused::QueueFull { retry_after: Duration::ZERO }, "1"),
-            (Refused::ClientQueueFull { retry_after: Duration::from_secs(2) + half }, "3"),
+            (Refused::QueueFull { most: 9, retry_after: Duration::ZERO }, "1"),
+            (
+                Refused::ClientQueueFull {
+                    most: 9,
+                    key: "clients.a.queue_length".to_owned(),
+                    retry_after: Duration::from_secs(2) + half,
+                },
+                "3",
+            ),
             (Refused::Stopping, "5"),
             (Refused::Unavailable, "5"),
         ] {
             let response = Problem::from(refused).into_response();
             assert_eq!(response.headers()[RETRY_AFTER], seconds);
         }
+    }
+
+    #[test]
+    fn a_full_queue_tells_which_bound_was_met() {
+        let key = "clients.a.queue_length".to_owned();
+        let refused = Refused::ClientQueueFull { most: 9, key, retry_after: Duration::ZERO };
+        let details = Problem::from(refused).details();
+        assert!(details.detail.contains("9, by clients.a.queue_length"), "{}", details.detail);
+        assert_eq!((details.status, details.allowed), (429, Some(serde_json::json!({ "maximum": 9 }))));
     }
 
     #[test]

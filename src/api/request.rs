@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use globset::GlobBuilder;
 
 use crate::config::Config;
+use crate::config::clients::Quota;
 use crate::job::{InputFile, Job, JobId, StageRequest};
 use crate::plan::FilePath;
 use crate::profile::{LimitChanges, Limits, Profile};
@@ -36,9 +37,9 @@ pub struct Accepted {
 ///
 /// # Errors
 /// The first thing that is not allowed, with the field and what would be allowed.
-pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue) -> Result<Accepted, Problem> {
+pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota: &Quota) -> Result<Accepted, Problem> {
     let choice = runtime(&request.runtime, catalogue)?;
-    let (profile_name, profile) = profile(request.profile, config)?;
+    let (profile_name, profile) = profile(request.profile, config, quota)?;
     let run_limits = limits("limits", profile.run, request.limits, profile)?;
     let compile_limits = limits("compile_limits", profile.compile, request.compile_limits, profile)?;
     let files = files(request.files, &choice.runtime.language.main, config.service.input_files)?;
@@ -88,7 +89,8 @@ fn used(choice: &Choice<'_>) -> RuntimeUsed {
 }
 
 fn runtime<'a>(selector: &str, catalogue: &'a Catalogue) -> Result<Choice<'a>, Problem> {
-    let choice = catalogue.resolve(selector).map_err(unknown_runtime)?;
+    let (_, lot) = uuid::Uuid::new_v4().as_u64_pair();
+    let choice = catalogue.draw(selector, lot).map_err(unknown_runtime)?;
     match &choice.runtime.health {
         Health::Broken { reason } => Err(Problem {
             field: Some("runtime".to_owned()),
@@ -108,14 +110,17 @@ pub(super) fn unknown_runtime(unknown: UnknownRuntime) -> Problem {
     }
 }
 
-fn profile(name: Option<String>, config: &Config) -> Result<(String, &Profile), Problem> {
+fn profile<'a>(name: Option<String>, config: &'a Config, quota: &Quota) -> Result<(String, &'a Profile), Problem> {
     let name = name.unwrap_or_else(|| "default".to_owned());
+    let allowed = || config.profiles.keys().map(String::as_str).filter(|name| quota.allows(name)).collect::<Vec<_>>();
     match config.profiles.get(&name) {
-        Some(profile) => Ok((name, profile)),
-        None => {
-            let names: Vec<&str> = config.profiles.keys().map(String::as_str).collect();
-            Err(Problem::field("profile", "there is no profile of this name").allowing(names))
+        Some(profile) if quota.allows(&name) => Ok((name, profile)),
+        Some(_) => {
+            let detail = format!("the client {:?} may not use the profile {name:?}", quota.client);
+            let problem = Problem { field: Some("profile".to_owned()), ..Problem::new(Kind::ForbiddenProfile, detail) };
+            Err(problem.allowing(allowed()))
         }
+        None => Err(Problem::field("profile", "there is no profile of this name").allowing(allowed())),
     }
 }
 

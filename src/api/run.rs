@@ -1,5 +1,6 @@
 //! `POST /v1/run` and `DELETE /v1/runs/{id}`: submits a job, follows it to its end, cancels it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -11,6 +12,8 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, info};
 
+use crate::config::Config;
+use crate::config::clients::Quota;
 use crate::job::{Event, Outcome};
 use crate::scheduler::{Fault, Ticket};
 
@@ -40,6 +43,7 @@ const LARGE_BODY: usize = 64 << 10;
             (super::wire::StreamEvent = "text/event-stream"),
         ), headers(("Codesandbox-Job" = String, description = "The job's id"))),
         (status = 400, description = "The body is not JSON", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 403, description = "The profile may not be used", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "No such runtime", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 406, description = "No acceptable form", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 408, description = "The body took too long", body = ProblemDetails, content_type = "application/problem+json"),
@@ -65,7 +69,7 @@ pub async fn run(
     let submitted = async {
         let form = negotiate::form(&headers)?;
         negotiate::must_be_json(&headers)?;
-        let held = body::read(body, state.config.service.body_bytes, &state.bodies).await?;
+        let held = body::read(body, state.config().service.body_bytes, &state.bodies).await?;
         // Only a daemon that forgot to say who is there could bring this about.
         let Extension(client) = client.ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))?;
         Ok::<_, Problem>((submit(state, client, held, received).await?, form))
@@ -115,28 +119,30 @@ pub async fn cancel(
 async fn submit(state: State, client: Client, held: Held, received: Instant) -> Result<Followed, Problem> {
     let Held { bytes, share } = held;
     state.metrics.received(bytes.len());
+    let config = state.config();
+    let quota = config.quota(client.uid);
     let checked = if bytes.len() > LARGE_BODY {
-        let state = state.clone();
-        tokio::task::spawn_blocking(move || check(&bytes, &state))
+        let (state, quota) = (state.clone(), Arc::clone(&quota));
+        tokio::task::spawn_blocking(move || check(&bytes, &state, &config, &quota))
             .await
             .map_err(|_| Problem::new(Kind::Internal, "the request could not be read"))??
     } else {
-        check(&bytes, &state)?
+        check(&bytes, &state, &config, &quota)?
     };
     let Accepted { job, runtime } = checked;
     let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits };
-    let ticket = state.scheduler.submit(job, client.uid)?;
+    let ticket = state.scheduler.submit(job, &quota)?;
     info!(
         job_id = %about.id, uid = client.uid, gid = client.gid, client_pid = client.pid,
-        language = about.runtime.language, version = about.runtime.version, profile = about.profile,
+        client = &*quota.client, language = about.runtime.language, version = about.runtime.version, profile = about.profile,
         "a run is queued"
     );
     Ok(Followed { about, ticket, state, received, submitted: Instant::now(), is_over: false, _share: share })
 }
 
-fn check(bytes: &[u8], state: &State) -> Result<Accepted, Problem> {
+fn check(bytes: &[u8], state: &State, config: &Config, quota: &Quota) -> Result<Accepted, Problem> {
     let request: RunRequest = fields::parse(bytes)?;
-    request::check(request, &state.config, &state.runtimes())
+    request::check(request, config, &state.runtimes(), quota)
 }
 
 async fn single(mut followed: Followed) -> Response {

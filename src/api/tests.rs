@@ -16,9 +16,10 @@ use super::*;
 async fn service() -> (tempfile::TempDir, Router) {
     let directory = tempfile::tempdir().unwrap();
     let backend = crate::backend::Backend::connect(directory.path().join("launcher.sock"));
-    let config = Arc::new(Config::parse(r#"{"service":{"body_bytes":1000}}"#).unwrap());
+    let config = Config::parse(r#"{"service":{"body_bytes":1000}}"#).unwrap();
     let catalogue = config.catalogue(None, &|_| true).unwrap();
-    let state = State::new(Scheduler::new(backend, &config.service), config, catalogue);
+    let scheduler = Scheduler::new(backend, &config.service);
+    let state = State::new(scheduler, config, catalogue);
     (directory, router(state).layer(Extension(Client { uid: 0, gid: 0, pid: None })))
 }
 

@@ -91,6 +91,9 @@ impl Namespace {
         }
         let path = self.shared.path.as_deref().ok_or(BackendError::Gone)?;
         let socket = socket::connect_seqpacket(path).map_err(|_| BackendError::Gone)?;
+        // It may have been started with an older configuration than ours. Before anything else is asked.
+        let reload = postcard::to_allocvec(&Request::Reload).map_err(|_| BackendError::Gone)?;
+        socket::send(socket.as_fd(), &reload, &[]).map_err(|_| BackendError::Gone)?;
         let made = Link::over(socket)?;
         *link = Some(Arc::clone(&made));
         let (told, records) = (Arc::clone(&made), locked(&self.shared.records).values().cloned().collect::<Vec<_>>());
@@ -128,6 +131,10 @@ impl Namespace {
             other => return Err(unexpected(&other)),
         }
         Ok(lease)
+    }
+
+    pub(super) async fn reload(&self) -> Result<(), BackendError> {
+        self.link()?.send(&Request::Reload, &[]).await
     }
 
     pub(super) async fn record(&self, runtime: &str, checked: &Checked) -> Result<(), BackendError> {

@@ -1,7 +1,6 @@
 //! The whole service within this process and a launcher of its own, for hosts without a daemon.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -28,7 +27,7 @@ impl Embedded {
         let (config_in_force, catalogue) = daemon::load(config)?;
         let mut launcher = Launcher::start(config)?;
         let scheduler = Scheduler::new(Backend::adopt(launcher.socket()?)?, &config_in_force.service);
-        let state = api::State::new(scheduler.clone(), Arc::new(config_in_force), catalogue);
+        let state = api::State::new(scheduler.clone(), config_in_force, catalogue);
         let pair = UnixStream::pair();
         let (ours, theirs) = pair.map_err(|error| DaemonError::Start { attempt: "connecting to ourselves", error })?;
         let client = api::Client {

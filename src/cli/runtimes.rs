@@ -1,11 +1,12 @@
 //! `codesandbox runtimes`: what can be run here, and whether it works.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::client::{Client, ClientError};
 use super::spinner::Spinner;
 use super::text::{harmless, table};
-use super::{fail, print, service};
+use super::{complain, fail, print, service, sizes};
 use crate::api::checks::CheckRequest;
 use crate::runtime::{Health, Listing, Manifest};
 
@@ -18,12 +19,21 @@ pub(super) struct Arguments {
     /// Run self-tests now, of all runtimes or of one; the exit status is 1 where one does not work
     #[arg(long, value_name = "SELECTOR", num_args = 0..=1)]
     check: Option<Option<String>>,
+    /// Tell what each runtime takes on disk, and what it adds to the others
+    #[arg(long, conflicts_with = "check")]
+    sizes: bool,
+    /// Manifest of the store paths whose sizes to tell [default: that of the configuration]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath, requires = "sizes")]
+    manifest: Option<PathBuf>,
     #[command(flatten)]
     place: service::Place,
 }
 
-/// Lists, or tests.
+/// Lists, tests, or tells sizes.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    if arguments.sizes {
+        return tell_sizes(arguments);
+    }
     let asked = service::with(&arguments.place, async |client| match &arguments.check {
         None => client.get("/v1/runtimes").await,
         Some(selector) => check(client, selector.clone()).await,
@@ -42,6 +52,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         return print(format!("{json}\n").as_bytes(), status);
     }
     print(render(&manifest).as_bytes(), status)
+}
+
+fn tell_sizes(arguments: &Arguments) -> ExitCode {
+    let store = match sizes::manifest(arguments.manifest.as_deref(), &arguments.place) {
+        Ok(store) => store,
+        Err(error) => return fail(&error),
+    };
+    let asked = service::with(&arguments.place, async |client| {
+        Ok::<_, ClientError>((client.get("/v1/runtimes").await?, client.get("/metrics").await?))
+    });
+    let (list, metrics) = match asked {
+        Ok(Ok(answers)) => answers,
+        Ok(Err(error)) | Err(error) => return fail(&error),
+    };
+    let list: Manifest = match serde_json::from_slice(&list) {
+        Ok(list) => list,
+        Err(error) => return fail(&ClientError::Strange(error.to_string())),
+    };
+    let metrics = String::from_utf8_lossy(&metrics);
+    let report = sizes::report(&list, store.as_ref(), &metrics, &mut |what| complain(&what));
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&report).expect("a report has only text keys") + "\n"
+    } else {
+        sizes::render(&report)
+    };
+    print(text.as_bytes(), ExitCode::SUCCESS)
 }
 
 async fn check(client: &mut Client, runtime: Option<String>) -> Result<hyper::body::Bytes, ClientError> {

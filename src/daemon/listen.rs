@@ -1,4 +1,4 @@
-//! The socket that clients connect to: handed over by systemd, or made here.
+//! The sockets that clients connect to: handed over by systemd, or made here.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -10,12 +10,23 @@ use listenfd::ListenFd;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::stat::{Mode, umask};
 
+/// Variable with the names of the sockets that are handed over; sd_listen_fds_with_names(3).
+const NAMES: &str = "LISTEN_FDNAMES";
+/// Name of the socket for metrics.
+const METRICS: &str = "metrics";
+
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// What systemd handed over can't be used.
     #[error("the socket that was handed over: {0}")]
     HandedOver(std::io::Error),
+    /// More than one socket for the same purpose was handed over.
+    #[error("two sockets for {purpose} were handed over; FileDescriptorName=metrics tells the metrics socket")]
+    Ambiguous {
+        /// What both are for.
+        purpose: &'static str,
+    },
     /// Another daemon listens there.
     #[error("{path}: somebody listens there already", path = .0.display())]
     InUse(PathBuf),
@@ -49,13 +60,48 @@ impl Drop for Listener {
     }
 }
 
-/// The socket that was handed over, else one on this path; `None` where there is neither. Needs
-/// a tokio runtime.
-pub(super) fn take(path: Option<&Path>) -> Result<Option<Listener>, ListenError> {
-    if let Some(socket) = ListenFd::from_env().take_unix_listener(0).map_err(ListenError::HandedOver)? {
-        return adopt(socket, None).map(Some).map_err(ListenError::HandedOver);
+/// The sockets that there are.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    /// For clients.
+    pub(super) api: Option<Listener>,
+    /// For those that may see the metrics and nothing else.
+    pub(super) metrics: Option<Listener>,
+}
+
+/// The sockets that were handed over, else those on these paths. Needs a tokio runtime.
+pub(super) fn take(api: Option<&Path>, metrics: Option<&Path>) -> Result<Listeners, ListenError> {
+    // Read first: whoever takes the sockets may clear the environment.
+    let names = std::env::var(NAMES).unwrap_or_default();
+    let mut taken = handed_over(ListenFd::from_env(), &names)?;
+    if taken.api.is_none() {
+        taken.api = api.map(bind).transpose()?;
     }
-    path.map(bind).transpose()
+    if taken.metrics.is_none() {
+        taken.metrics = metrics.map(bind).transpose()?;
+    }
+    Ok(taken)
+}
+
+/// Tells the sockets apart by their names, which stand between colons in their order. One without
+/// a name, or with any other than [`METRICS`], is the API's: systemd names a socket after its unit
+/// where the unit says nothing.
+fn handed_over(mut sockets: ListenFd, names: &str) -> Result<Listeners, ListenError> {
+    let mut taken = Listeners::default();
+    let mut names = names.split(':');
+    for index in 0..sockets.len() {
+        let (place, purpose) = match names.next() {
+            Some(METRICS) => (&mut taken.metrics, "metrics"),
+            _ => (&mut taken.api, "the API"),
+        };
+        let Some(socket) = sockets.take_unix_listener(index).map_err(ListenError::HandedOver)? else {
+            continue;
+        };
+        if place.replace(adopt(socket, None).map_err(ListenError::HandedOver)?).is_some() {
+            return Err(ListenError::Ambiguous { purpose });
+        }
+    }
+    Ok(taken)
 }
 
 fn bind(path: &Path) -> Result<Listener, ListenError> {

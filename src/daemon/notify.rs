@@ -15,6 +15,14 @@ pub(super) fn ready() {
     tell(&[NotifyState::Ready, NotifyState::Status("ready")]);
 }
 
+/// The configuration is read anew; [`ready`] follows.
+pub(super) fn reloading() {
+    let mut states = vec![NotifyState::Reloading];
+    // Demanded by Type=notify-reload, to tell this reload from an earlier one; sd_notify(3).
+    states.extend(NotifyState::monotonic_usec_now().ok());
+    tell(&states);
+}
+
 /// No more requests are taken; those that run may take this long.
 pub(super) fn stopping(longest: Duration) {
     let microseconds = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! Serves the API: accepts connections within limits, and finishes their answers at the end.
+//! Serves the API, or the metrics alone: accepts connections within limits, and finishes their answers at the end.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -45,8 +45,7 @@ where
 }
 
 /// Accepts and serves until told to stop; then finishes the answers that are under way.
-pub(super) async fn serve(listener: Listener, state: api::State, mut stopping: watch::Receiver<bool>) {
-    let router = api::router(state);
+pub(super) async fn serve(listener: Listener, router: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let shares = Shares::default();
     let mut connections = JoinSet::new();

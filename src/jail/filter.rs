@@ -14,7 +14,7 @@ use syscalls::Sysno;
 
 use crate::sys::seccomp::Instruction;
 
-use names::value_of;
+use names::{call_named, value_of};
 pub use names::{describe, relevant_arguments};
 
 /// A filter as written in its file.
@@ -141,12 +141,12 @@ impl Filter {
 /// What happens to each call that the file names and this architecture has.
 fn actions(source: &Source, loopback: bool) -> Result<BTreeMap<u32, Action>, FilterError> {
     let mut actions = BTreeMap::new();
-    let mut put = |name: &str, action: Action| match name.parse::<Sysno>() {
-        Ok(call) => match actions.insert(number_of(call), action) {
+    let mut put = |name: &str, action: Action| match call_named::<Sysno>(name) {
+        Some(call) => match actions.insert(number_of(call), action) {
             None => Ok(()),
             Some(_) => Err(FilterError::Twice(name.to_owned())),
         },
-        Err(()) => Ok(()),
+        None => Ok(()),
     };
     for group in &source.allow {
         for call in &group.calls {

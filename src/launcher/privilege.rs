@@ -27,7 +27,8 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
 use super::{Arguments, Delegation, During, LauncherError, cgroup, ids};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
+use crate::runtime::Catalogue;
 use crate::sys::process::{self, ExitStatus, Side};
 use crate::sys::{Call, fs as sys_fs};
 
@@ -106,10 +107,12 @@ pub(super) struct Settled {
     pub(super) cgroup: Option<PathBuf>,
     /// Whether every sandbox has ids of its own.
     pub(super) own_ids: bool,
+    /// Where the configuration was read.
+    pub(super) config: Option<PathBuf>,
 }
 
 /// Files that were read while that was still allowed.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Texts {
     /// The configuration.
     pub(super) config: String,
@@ -136,6 +139,7 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
         texts: texts.as_raw_fd(),
         cgroup: ground.cgroup.clone(),
         own_ids: ground.footing != Footing::Single,
+        config: arguments.config.as_deref().and_then(|path| std::path::absolute(path).ok()),
     };
     let (go, gate) = nix::unistd::pipe2(OFlag::O_CLOEXEC).call("pipe2").during("make a pipe")?;
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
@@ -163,13 +167,29 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     }
 }
 
-fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), LauncherError> {
+pub(super) fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), LauncherError> {
     let read =
         |path: &Path| fs::read_to_string(path).map_err(|error| LauncherError::File { path: path.to_owned(), error });
     let config_text = path.map_or_else(|| Ok("{}".to_owned()), read)?;
-    let config = Config::parse(&config_text)?;
-    let manifest = config.runtimes.manifest.as_deref().map(read).transpose()?;
+    let config = parse(path, &config_text)?;
+    let manifest = config.runtimes.manifest_text().map_err(|error| explain(path, &config_text, error))?;
     Ok((Texts { config: config_text, manifest }, config))
+}
+
+fn parse(path: Option<&Path>, text: &str) -> Result<Config, LauncherError> {
+    Config::parse(text).map_err(|error| explain(path, text, error))
+}
+
+/// What texts mean: the configuration, and the runtimes that are there by it.
+pub(super) fn understand(path: Option<&Path>, texts: &Texts) -> Result<(Config, Catalogue), LauncherError> {
+    let config = parse(path, &texts.config)?;
+    let catalogue = config.catalogue(texts.manifest.as_deref(), &|path| path.exists());
+    Ok((config, catalogue.map_err(|error| explain(path, &texts.config, error))?))
+}
+
+/// Adds file and line to what is wrong with a configuration.
+fn explain(path: Option<&Path>, text: &str, error: ConfigError) -> LauncherError {
+    LauncherError::Config { place: error.place_in(path, text), error: Box::new(error) }
 }
 
 fn find_socket(arguments: &Arguments) -> Result<(OwnedFd, bool), LauncherError> {
@@ -280,7 +300,8 @@ fn enter(
     prctl::set_pdeathsig(Signal::SIGKILL).call("prctl").during(during)?;
     nix::unistd::setsid().call("setsid").during(during)?;
     let nothing: Option<&str> = None;
-    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).call("mount").during(during)?;
+    // Not private: what the host mounts later, such as a new /etc, is to be seen here.
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).call("mount").during(during)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, nothing).call("mount").during(
         "mount /proc in the launcher's namespaces (a /proc that is partly covered forbids it: \
@@ -341,8 +362,8 @@ fn wait_for(child: &process::Child) -> Result<ExitCode, LauncherError> {
         }
         if ended && let Some((_, exit)) = process::reap(child.pid).during(during)? {
             return Ok(match exit.status {
-                ExitStatus::Exited(0) => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
+                ExitStatus::Exited(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+                ExitStatus::Signaled(_) => ExitCode::FAILURE,
             });
         }
     }

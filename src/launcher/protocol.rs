@@ -14,7 +14,7 @@ use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
 
@@ -65,6 +65,10 @@ pub enum Request {
         /// Which sandbox.
         lease: u64,
     },
+    /// Read the configuration anew, if it has changed: first on every connection, and whenever the
+    /// daemon has done so. Sandboxes that live go on as they are. One that can't be used is told to
+    /// the journal, and the old one stays.
+    Reload,
     /// Show what a self-test found in `/runtime/runtimes.json` of sandboxes made from now on.
     Record {
         /// Id of the runtime.

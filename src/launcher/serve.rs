@@ -6,6 +6,7 @@ mod sandboxes;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::cgroup::Tree;
 use super::ids::Slots;
 use super::netns;
-use super::privilege::{Settled, Texts};
+use super::privilege::{self, Settled, Texts};
 use super::sandbox::Sandbox;
 use super::{During, LauncherError};
 use crate::config::Config;
@@ -39,7 +40,7 @@ pub(super) fn run(settled: &str) -> Result<(), LauncherError> {
     let texts = crate::sys::fs::read_whole(texts.as_fd(), TEXTS_BYTES).during("read the configuration")?;
     let texts: Texts = postcard::from_bytes(&texts).map_err(|_| LauncherError::Settled)?;
     let socket = process::inherited(settled.socket).during("take the socket")?;
-    let mut server = Server::new(&settled, &texts)?;
+    let mut server = Server::new(&settled, texts)?;
     if settled.listening {
         server.listen(socket)?;
     } else {
@@ -82,11 +83,14 @@ struct Connection {
 
 struct Server {
     config: Config,
+    /// What the configuration was made from, and where that was read.
+    texts: Texts,
+    config_path: Option<PathBuf>,
     profiles: HashMap<String, Arc<Profile>>,
     catalogue: Catalogue,
     filters: HashMap<(String, bool), Arc<Filter>>,
     init_filter: Filter,
-    /// Mount namespaces of runtimes; emptied when the list of runtimes in them changes.
+    /// Mount namespaces of runtimes.
     templates: HashMap<String, OwnedFd>,
     networks: netns::Pool,
     slots: Slots,
@@ -105,10 +109,13 @@ struct Server {
     stopping: bool,
 }
 
+fn shared_profiles(config: &Config) -> HashMap<String, Arc<Profile>> {
+    config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect()
+}
+
 impl Server {
-    fn new(settled: &Settled, texts: &Texts) -> Result<Self, LauncherError> {
-        let config = Config::parse(&texts.config)?;
-        let catalogue = config.catalogue(texts.manifest.as_deref(), &|path| path.exists())?;
+    fn new(settled: &Settled, texts: Texts) -> Result<Self, LauncherError> {
+        let (config, catalogue) = privilege::understand(settled.config.as_deref(), &texts)?;
         let mut filters = HashMap::new();
         for (name, text) in FILTERS {
             for loopback in [false, true] {
@@ -130,10 +137,12 @@ impl Server {
             .during("wait for signals")?;
         let open = |path: &str| File::open(path).map(OwnedFd::from).call("open").during("find its own namespaces");
         Ok(Self {
-            profiles: config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect(),
+            profiles: shared_profiles(&config),
             slots: Slots::new(config.launcher.sandboxes, settled.own_ids),
             tree: settled.cgroup.clone().map(Tree::new),
             config,
+            texts,
+            config_path: settled.config.clone(),
             catalogue,
             filters,
             init_filter: Filter::of_init()?,
@@ -223,6 +232,33 @@ impl Server {
         let connections: Vec<u64> = self.connections.keys().copied().collect();
         for connection in connections {
             self.disconnect(connection);
+        }
+    }
+
+    /// Reads the configuration anew, and makes new templates even where it has not changed: files of
+    /// runtimes may have, and a template shows what is gone. Sandboxes that live keep what they have.
+    fn reload(&mut self) {
+        let Some(path) = self.config_path.as_deref() else {
+            return;
+        };
+        let read = privilege::read_texts(Some(path)).and_then(|(texts, _)| {
+            let understood = (texts != self.texts).then(|| privilege::understand(Some(path), &texts)).transpose()?;
+            Ok(understood.map(|(config, catalogue)| (texts, config, catalogue)))
+        });
+        // Made again when they are asked for.
+        self.templates.clear();
+        match read {
+            Ok(None) => {}
+            Ok(Some((texts, config, mut catalogue))) => {
+                if config.launcher != self.config.launcher {
+                    eprintln!("codesandbox-launcher: section \"launcher\" takes effect when it is started anew");
+                }
+                catalogue.inherit(&self.catalogue);
+                self.profiles = shared_profiles(&config);
+                (self.texts, self.config, self.catalogue) = (texts, config, catalogue);
+                eprintln!("codesandbox-launcher: the configuration is read anew");
+            }
+            Err(error) => eprintln!("codesandbox-launcher: the old configuration stays, because {error}"),
         }
     }
 

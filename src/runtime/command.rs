@@ -62,9 +62,19 @@ impl Runtime {
                 word => argv.push(self.fill_word(word, &main, memory_bytes)),
             }
         }
-        let base = BASE_ENVIRONMENT.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let base = BASE_ENVIRONMENT.iter().map(|(name, value)| match *name {
+            "PATH" => ("PATH".to_owned(), self.search_path(value)),
+            name => (name.to_owned(), (*value).to_owned()),
+        });
         let env = base.chain(command.env.clone()).collect();
         CommandLine { argv, env }
+    }
+
+    /// The runtime's own directories behind the first, which holds its links.
+    fn search_path(&self, usual: &str) -> String {
+        let (first, rest) = usual.split_once(':').unwrap_or((usual, ""));
+        let own = self.path.iter().map(|path| path.to_string_lossy());
+        [first.into()].into_iter().chain(own).chain([rest.into()]).collect::<Vec<std::borrow::Cow<'_, str>>>().join(":")
     }
 
     /// Fills the placeholders of one word in one pass, so that braces in a file's name stay what
@@ -135,7 +145,13 @@ mod tests {
     fn catalogue() -> Catalogue {
         let languages: Vec<Arc<Language>> =
             BUILT_IN.iter().map(|(_, text)| Arc::new(toml::from_str(text).unwrap())).collect();
-        find(&languages, &Sources { host: true, trees: vec![], manifest: None }, None, &|_| true).unwrap()
+        find(
+            &languages,
+            &Sources { host: true, trees: vec![], manifest: None, defaults: BTreeMap::new() },
+            None,
+            &|_| true,
+        )
+        .unwrap()
     }
 
     fn argv(line: &CommandLine) -> Vec<&str> {

@@ -40,6 +40,9 @@ pub struct Sources {
     pub trees: Vec<Tree>,
     /// Path of a manifest of store paths, which Nix renders.
     pub manifest: Option<PathBuf>,
+    /// By language: the versions that a request gets that names none, each with its weight, so that
+    /// a new default can be rolled out by degrees. A language that is not here gets its newest.
+    pub defaults: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 /// A root file system tree with one version of one language.
@@ -72,6 +75,8 @@ pub struct StoreRuntime {
     pub version: Version,
     /// Absolute paths of its programs, by the keys that the language's command lines use.
     pub programs: BTreeMap<String, PathBuf>,
+    /// Directories of the search path, before the usual ones.
+    pub path: Vec<PathBuf>,
     /// Every path of the closure.
     pub closure: Vec<PathBuf>,
     /// Size of the closure in bytes.
@@ -111,6 +116,35 @@ pub enum SourceError {
         /// Key of the missing program.
         program: String,
     },
+    /// A default names a version that is not there.
+    #[error("runtimes.defaults.{language}: there is no version {version:?}; there are {present}")]
+    UnknownDefault {
+        /// Name of the language.
+        language: String,
+        /// The version.
+        version: String,
+        /// Versions that are there.
+        present: String,
+    },
+    /// The weights of a language's defaults are all zero.
+    #[error("runtimes.defaults.{language}: at least one version must have a weight above zero")]
+    NoWeight {
+        /// Name of the language.
+        language: String,
+    },
+}
+
+impl SourceError {
+    /// The key of the configuration that is at fault.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::UnknownLanguage { named_by, .. } => (*named_by).to_owned(),
+            Self::IncompleteTree { .. } => "runtimes.trees".to_owned(),
+            Self::IncompleteStoreRuntime { .. } => "runtimes.manifest".to_owned(),
+            Self::UnknownDefault { language, version, .. } => format!("runtimes.defaults.{language}.{version}"),
+            Self::NoWeight { language } => format!("runtimes.defaults.{language}"),
+        }
+    }
 }
 
 /// Finds the runtimes that the sources offer; `exists` tells whether a path exists on this host.
@@ -125,10 +159,10 @@ pub fn find(
 ) -> Result<Catalogue, SourceError> {
     let mut found = Vec::new();
     for entry in manifest.into_iter().flat_map(|manifest| manifest.runtimes) {
-        found.push(of_store(language(languages, &entry.language, "the manifest")?, entry)?);
+        found.push(of_store(language(languages, &entry.language, "runtimes.manifest")?, entry, exists)?);
     }
     for tree in &sources.trees {
-        found.push(of_tree(language(languages, &tree.language, "the configuration")?, tree, exists)?);
+        found.push(of_tree(language(languages, &tree.language, "runtimes.trees")?, tree, exists)?);
     }
     if sources.host {
         for language in languages {
@@ -136,7 +170,43 @@ pub fn find(
         }
     }
     found.sort_by(|a, b| (&a.language.name, &a.version).cmp(&(&b.language.name, &b.version)));
-    Ok(Catalogue::new(found))
+    let catalogue = Catalogue::new(found);
+    let defaults = defaults(languages, &sources.defaults, &catalogue)?;
+    Ok(catalogue.with_defaults(defaults))
+}
+
+/// The ids of the runtimes that are defaults, with their weights, by language.
+fn defaults(
+    languages: &[Arc<Language>],
+    given: &BTreeMap<String, BTreeMap<String, u32>>,
+    catalogue: &Catalogue,
+) -> Result<BTreeMap<String, Vec<(String, u32)>>, SourceError> {
+    let mut defaults = BTreeMap::new();
+    for (name, weights) in given {
+        let name = &language(languages, name, "runtimes.defaults")?.name;
+        let of_language = || catalogue.runtimes().iter().filter(|runtime| runtime.language.name == *name);
+        let mut weighed = Vec::new();
+        for (version, weight) in weights {
+            let wanted = Version::try_from(version.clone()).ok();
+            let fits =
+                |runtime: &&Runtime| runtime.version.as_ref().zip(wanted.as_ref()).is_some_and(|(a, b)| a.refines(b));
+            let found = of_language().rfind(fits).ok_or_else(|| SourceError::UnknownDefault {
+                language: name.clone(),
+                version: version.clone(),
+                present: of_language()
+                    .filter_map(|one| one.version.as_ref())
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            })?;
+            weighed.push((found.id.clone(), *weight));
+        }
+        if weighed.iter().all(|(_, weight)| *weight == 0) {
+            return Err(SourceError::NoWeight { language: name.clone() });
+        }
+        defaults.insert(name.clone(), weighed);
+    }
+    Ok(defaults)
 }
 
 fn language<'a>(
@@ -146,11 +216,15 @@ fn language<'a>(
 ) -> Result<&'a Arc<Language>, SourceError> {
     languages
         .iter()
-        .find(|language| language.name == name)
+        .find(|language| language.name == name || language.aliases.iter().any(|alias| alias == name))
         .ok_or_else(|| SourceError::UnknownLanguage { named_by, language: name.to_owned() })
 }
 
-fn of_store(language: &Arc<Language>, entry: StoreRuntime) -> Result<Runtime, SourceError> {
+fn of_store(
+    language: &Arc<Language>,
+    entry: StoreRuntime,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Result<Runtime, SourceError> {
     if !entry.programs.contains_key(&language.program) {
         return Err(SourceError::IncompleteStoreRuntime {
             language: entry.language,
@@ -161,15 +235,21 @@ fn of_store(language: &Arc<Language>, entry: StoreRuntime) -> Result<Runtime, So
     let known = language.versions.iter().find(|known| {
         known.nixpkgs.is_some() && known.version.as_ref().is_some_and(|version| entry.version.refines(version))
     });
+    // One runtime that was collected as garbage must not keep the others from being served.
+    let gone = entry.closure.iter().find(|path| !exists(path));
+    let health = gone.map_or(Health::Unchecked, |path| Health::Broken {
+        reason: format!("{} of its closure is gone; build the system anew, or remove the runtime", path.display()),
+    });
     Ok(Runtime {
         id: id(language, Some(&entry.version)),
         language: Arc::clone(language),
         version: Some(entry.version),
         programs: entry.programs,
+        path: entry.path,
         files: Files::Store { closure: entry.closure },
         closure_bytes: entry.closure_bytes,
         deprecated_since: known.and_then(|known| known.deprecated_since.clone()),
-        health: Health::default(),
+        health,
         baseline: None,
     })
 }
@@ -199,6 +279,7 @@ fn of_tree(language: &Arc<Language>, tree: &Tree, exists: &dyn Fn(&Path) -> bool
         language: Arc::clone(language),
         version: Some(tree.version.clone()),
         programs,
+        path: Vec::new(),
         files: Files::Tree {
             root: tree.root.clone(),
             extra: entry.extra_paths.iter().filter(|path| exists(&inside(path))).cloned().collect(),
@@ -220,6 +301,7 @@ fn of_host(language: &Arc<Language>, entry: &VersionEntry, exists: &dyn Fn(&Path
         language: Arc::clone(language),
         version: entry.version.clone(),
         programs,
+        path: Vec::new(),
         files: Files::Host { extra: entry.extra_paths.iter().filter(|path| exists(path)).cloned().collect() },
         closure_bytes: None,
         deprecated_since: entry.deprecated_since.clone(),
@@ -311,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_host_version_is_found_when_all_its_programs_exist() {
-        let sources = Sources { host: true, trees: vec![], manifest: None };
+        let sources = Sources { host: true, trees: vec![], manifest: None, defaults: BTreeMap::new() };
         let found = find(&languages(), &sources, None, &|path| path == Path::new("/usr/bin/python3.11")).unwrap();
         assert_eq!(found.runtimes().iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["python-3.11"]);
     }
@@ -320,8 +402,57 @@ mod tests {
     fn an_incomplete_tree_is_an_error_that_names_the_missing_program() {
         let tree =
             Tree { language: "python".into(), version: "3.11".to_owned().try_into().unwrap(), root: "/trees/a".into() };
-        let sources = Sources { host: false, trees: vec![tree], manifest: None };
+        let sources = Sources { host: false, trees: vec![tree], manifest: None, defaults: BTreeMap::new() };
         let error = find(&languages(), &sources, None, &|_| false).unwrap_err();
         assert!(error.to_string().contains("python3.11"), "{error}");
+    }
+
+    fn store(version: &str) -> StoreRuntime {
+        let store = PathBuf::from("/nix/store").join(format!("x-python-{version}"));
+        StoreRuntime {
+            language: "python".into(),
+            version: version.to_owned().try_into().unwrap(),
+            programs: BTreeMap::from([("python".to_owned(), store.join("bin/python"))]),
+            path: vec![],
+            closure: vec![store],
+            closure_bytes: Some(1),
+        }
+    }
+
+    fn found_in_store(defaults: &[(&str, u32)]) -> Result<Catalogue, SourceError> {
+        let weights = defaults.iter().map(|(version, weight)| ((*version).to_owned(), *weight)).collect();
+        let defaults = if defaults.is_empty() { BTreeMap::new() } else { BTreeMap::from([("py".to_owned(), weights)]) };
+        let sources = Sources { host: false, trees: vec![], manifest: None, defaults };
+        let manifest = StoreManifest { runtimes: vec![store("3.12.4"), store("3.13.1")] };
+        find(&languages(), &sources, Some(manifest), &|path| path.ends_with("x-python-3.12.4"))
+    }
+
+    #[test]
+    fn a_closure_that_is_gone_breaks_its_runtime_and_no_other() {
+        let found = found_in_store(&[]).unwrap();
+        let health: Vec<&Health> = found.runtimes().iter().map(|runtime| &runtime.health).collect();
+        assert_eq!(*health[0], Health::Unchecked);
+        assert!(matches!(health[1], Health::Broken { reason } if reason.contains("x-python-3.13.1")), "{health:?}");
+        assert_eq!(found.resolve("python").unwrap().runtime.id, "python-3.12.4");
+    }
+
+    #[test]
+    fn a_default_is_a_version_that_is_there_with_some_weight() {
+        assert!(found_in_store(&[("3.12", 1), ("3.13", 0)]).is_ok());
+        let unknown = found_in_store(&[("3.11", 1)]).unwrap_err();
+        assert_eq!(unknown.key(), "runtimes.defaults.python.3.11");
+        assert!(unknown.to_string().contains("3.12.4, 3.13.1"), "{unknown}");
+        assert!(matches!(found_in_store(&[("3.12", 0)]), Err(SourceError::NoWeight { .. })));
+    }
+
+    #[test]
+    fn what_is_known_is_inherited_where_nothing_has_changed() {
+        let mut older = found_in_store(&[]).unwrap();
+        older.record("python-3.12.4", &super::super::Checked { broken: None, version: None, baseline: None });
+        older.record("python-3.13.1", &super::super::Checked { broken: None, version: None, baseline: None });
+        let mut newer = found_in_store(&[]).unwrap();
+        newer.inherit(&older);
+        assert_eq!(newer.runtimes()[0].health, Health::Working);
+        assert!(matches!(newer.runtimes()[1].health, Health::Broken { .. }));
     }
 }

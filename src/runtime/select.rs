@@ -44,13 +44,22 @@ impl Catalogue {
     /// # Errors
     /// The selector fits none; near matches are told.
     pub fn resolve(&self, selector: &str) -> Result<Choice<'_>, UnknownRuntime> {
-        self.choose(selector).ok_or_else(|| UnknownRuntime {
+        self.draw(selector, 0)
+    }
+
+    /// The same, where a request that names no version has it drawn from the configured defaults
+    /// by their weights; `lot` is any number, and should be a random one.
+    ///
+    /// # Errors
+    /// As [`Catalogue::resolve`].
+    pub fn draw(&self, selector: &str, lot: u64) -> Result<Choice<'_>, UnknownRuntime> {
+        self.choose(selector, lot).ok_or_else(|| UnknownRuntime {
             selector: selector.chars().take(SELECTOR_BYTES).collect(),
             near: self.near(selector),
         })
     }
 
-    fn choose(&self, selector: &str) -> Option<Choice<'_>> {
+    fn choose(&self, selector: &str, lot: u64) -> Option<Choice<'_>> {
         if selector.len() > SELECTOR_BYTES {
             return None;
         }
@@ -61,29 +70,29 @@ impl Catalogue {
         let name = name.to_lowercase();
         if let Some(wanted) = wanted {
             // `c++@20` names a standard of the language; `g++@12` and `c++@12` a compiler.
-            if let Some(choice) = self.by_variant(&name, wanted, None) {
+            if let Some(choice) = self.by_variant(&name, wanted, None, lot) {
                 return Some(choice);
             }
-            return self.by_name(&name, Some(wanted)).or_else(|| {
+            return self.by_name(&name, Some(wanted), lot).or_else(|| {
                 let (stem, digits) = split_digits(&name)?;
-                self.by_variant(stem, digits, Some(wanted))
+                self.by_variant(stem, digits, Some(wanted), lot)
             });
         }
-        self.by_name(&name, None).or_else(|| {
+        self.by_name(&name, None, lot).or_else(|| {
             let (stem, digits) = split_digits(&name)?;
-            self.by_variant(stem, digits, None).or_else(|| self.by_name(stem, Some(digits)))
+            self.by_variant(stem, digits, None, lot).or_else(|| self.by_name(stem, Some(digits), lot))
         })
     }
 
-    fn by_variant(&self, name: &str, variant: &str, version: Option<&str>) -> Option<Choice<'_>> {
+    fn by_variant(&self, name: &str, variant: &str, version: Option<&str>, lot: u64) -> Option<Choice<'_>> {
         // Names of compilers select compilers, so only the language's first names select standards.
-        let choice = self.by_name(name, version)?;
+        let choice = self.by_name(name, version, lot)?;
         let language = &choice.runtime.language;
         let variant = language.variants.iter().find(|known| known.name == variant)?;
         (!is_compiler_name(name)).then_some(Choice { variant: Some(variant), ..choice })
     }
 
-    fn by_name(&self, name: &str, wanted: Option<&str>) -> Option<Choice<'_>> {
+    fn by_name(&self, name: &str, wanted: Option<&str>, lot: u64) -> Option<Choice<'_>> {
         let requirement = match wanted {
             Some(text) => Some(Requirement::parse(text)?),
             None => None,
@@ -94,11 +103,37 @@ impl Catalogue {
             (Some(_), None) => false,
         };
         let of_language = self.runtimes().iter().filter(|runtime| is_named(&runtime.language, name));
-        let runtime = of_language
-            .filter(fits)
-            .max_by_key(|runtime| (!matches!(runtime.health, Health::Broken { .. }), runtime.version.clone()))?;
+        let drawn = wanted.is_none().then(|| self.default_of(name, lot)).flatten();
+        let newest = || {
+            let fitting = of_language.filter(fits);
+            fitting.max_by_key(|runtime| (!matches!(runtime.health, Health::Broken { .. }), runtime.version.clone()))
+        };
+        let runtime = drawn.or_else(newest)?;
         let variant = runtime.language.variants.iter().find(|variant| variant.default);
         Some(Choice { runtime, variant })
+    }
+
+    /// One of the configured defaults of a language, by weight, broken ones left out.
+    fn default_of(&self, name: &str, lot: u64) -> Option<&Runtime> {
+        let (_, weights) = self.defaults.iter().find(|(language, _)| {
+            self.runtimes()
+                .iter()
+                .any(|runtime| runtime.language.name == **language && is_named(&runtime.language, name))
+        })?;
+        let sound: Vec<(&Runtime, u64)> = weights
+            .iter()
+            .filter_map(|(id, weight)| Some((self.by_id(id)?, u64::from(*weight))))
+            .filter(|(runtime, weight)| *weight > 0 && !matches!(runtime.health, Health::Broken { .. }))
+            .collect();
+        let all: u64 = sound.iter().map(|(_, weight)| weight).sum();
+        let mut lot = lot.checked_rem(all)?;
+        sound.into_iter().find_map(|(runtime, weight)| match lot.checked_sub(weight) {
+            Some(left) => {
+                lot = left;
+                None
+            }
+            None => Some(runtime),
+        })
     }
 
     /// Names that resemble a selector, best first.
@@ -203,6 +238,7 @@ mod tests {
                     language: Arc::clone(&language),
                     version: Some((*version).to_owned().try_into().unwrap()),
                     programs: BTreeMap::from([(language.program.clone(), "/usr/bin/x".into())]),
+                    path: vec![],
                     files: Files::Host { extra: vec![] },
                     closure_bytes: None,
                     deprecated_since: None,
@@ -216,6 +252,37 @@ mod tests {
 
     fn id(selector: &str) -> Option<String> {
         catalogue().resolve(selector).ok().map(|choice| choice.runtime.id.clone())
+    }
+
+    fn with_weights(weights: [u32; 2]) -> Catalogue {
+        let ids = ["python-3.11", "python-3.12.4"].map(str::to_owned);
+        catalogue().with_defaults(BTreeMap::from([("python".to_owned(), ids.into_iter().zip(weights).collect())]))
+    }
+
+    #[test]
+    fn a_new_default_gets_its_share_and_no_more() {
+        let catalogue = with_weights([90, 10]);
+        let new = (0..1000).filter(|lot| catalogue.draw("py", *lot).unwrap().runtime.id == "python-3.12.4").count();
+        assert_eq!(new, 100);
+        // Whoever names a version gets it.
+        assert!((0..1000).all(|lot| catalogue.draw("python@3", lot).unwrap().runtime.id == "python-3.12.4"));
+        assert!((0..1000).all(|lot| catalogue.draw("node", lot).unwrap().runtime.id == "javascript-22"));
+    }
+
+    #[test]
+    fn a_broken_default_leaves_its_share_to_the_others() {
+        let mut catalogue = with_weights([90, 10]);
+        let broken = Checked { broken: Some("no".into()), version: None, baseline: None };
+        catalogue.record("python-3.11", &broken);
+        assert!((0..1000).all(|lot| catalogue.draw("python", lot).unwrap().runtime.id == "python-3.12.4"));
+        catalogue.record("python-3.12.4", &broken);
+        assert_eq!(catalogue.draw("python", 7).unwrap().runtime.id, "python-3.9");
+    }
+
+    #[test]
+    fn a_weight_of_zero_is_never_drawn() {
+        let catalogue = with_weights([1, 0]);
+        assert!((0..1000).all(|lot| catalogue.draw("python", lot).unwrap().runtime.id == "python-3.11"));
     }
 
     #[test]

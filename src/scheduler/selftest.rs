@@ -2,16 +2,18 @@
 //! version by asking it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Fault, Refused, Scheduler};
 use crate::config::Config;
+use crate::config::clients::Quota;
 use crate::job::{Event, InputFile, Job, JobId, Outcome, StageRequest, StageResult, Status};
 use crate::plan::FilePath;
 use crate::profile::Limits;
 use crate::runtime::{Baseline, Checked, CommandLine, Program, Runtime, Version};
 
-/// The client in whose name self-tests queue: a user id that no user has.
-const CLIENT: u32 = u32::MAX;
+/// The client in whose name self-tests queue; no other can have it.
+const CLIENT: &str = "(self-tests)";
 /// Most characters of a program's output in a reason.
 const EXCERPT: usize = 200;
 
@@ -20,7 +22,7 @@ const EXCERPT: usize = 200;
 /// # Errors
 /// The test could not be run, which says nothing about the runtime.
 pub async fn check(scheduler: &Scheduler, config: &Config, runtime: &Runtime) -> Result<Checked, Fault> {
-    let outcome = run(scheduler, test_job(config, runtime)?).await?;
+    let outcome = run(scheduler, config, test_job(config, runtime)?).await?;
     if !printed_the_expected(&outcome, runtime) {
         return Ok(Checked { broken: Some(reason(&outcome, runtime)), version: None, baseline: None });
     }
@@ -47,7 +49,7 @@ async fn probe(scheduler: &Scheduler, config: &Config, runtime: &Runtime) -> Res
         run: stage(runtime.probe_line(), limits.run),
         ..test_job(config, runtime)?
     };
-    let outcome = run(scheduler, job).await?;
+    let outcome = run(scheduler, config, job).await?;
     let Some(result) = outcome.run else {
         return Ok(None);
     };
@@ -93,8 +95,9 @@ fn stage(line: CommandLine, limits: Limits) -> StageRequest {
     StageRequest { argv: line.argv, env, limits }
 }
 
-async fn run(scheduler: &Scheduler, job: Job) -> Result<Outcome, Fault> {
-    let mut ticket = scheduler.submit(job, CLIENT).map_err(|refused| match refused {
+async fn run(scheduler: &Scheduler, config: &Config, job: Job) -> Result<Outcome, Fault> {
+    let quota = Arc::new(Quota::of_one(CLIENT, &config.service));
+    let mut ticket = scheduler.submit(job, &quota).map_err(|refused| match refused {
         Refused::Unavailable => Fault::Unavailable,
         Refused::Stopping => Fault::Stopping,
         full => Fault::Internal(full.to_string()),

@@ -42,8 +42,10 @@ pub fn set_mount_attributes(path: &std::ffi::CStr, attributes: u64) -> Result<()
 pub fn bring_loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: ifreq is plain bytes and integers, for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l'.cast_signed();
-    request.ifr_name[1] = b'o'.cast_signed();
+    // Signed on x86_64, unsigned on aarch64.
+    let letter = |byte: u8| libc::c_char::from_ne_bytes([byte]);
+    request.ifr_name[0] = letter(b'l');
+    request.ifr_name[1] = letter(b'o');
     request.ifr_ifru.ifru_flags =
         libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).expect("both flags fit 15 bits");
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which lives until the call returns.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ impl Service {
     /// The same with more configuration on top.
     pub fn start_with(changes: Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // The launcher reads its configuration again as the user that it has become.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut config = json!({"service": {"check_at_start": false}, "runtimes": {"trees": trees()}});
         merge(&mut config, changes);
         let path = directory.path().join("config.json");
@@ -87,6 +90,22 @@ impl Service {
             .env("RUST_LOG", "warn")
             .spawn()
             .unwrap()
+    }
+
+    /// Puts changes into the configuration file; nobody is told.
+    pub fn configure(&self, changes: Value) {
+        let mut config: Value = serde_json::from_str(&fs::read_to_string(&self.config).unwrap()).unwrap();
+        merge(&mut config, changes);
+        fs::write(&self.config, config.to_string()).unwrap();
+    }
+
+    /// The configuration's text as it is.
+    pub fn write_configuration(&self, text: &str) {
+        fs::write(&self.config, text).unwrap();
+    }
+
+    pub fn reload_daemon(&self) {
+        kill(Pid::from_raw(self.daemon_pid()), Signal::SIGHUP).unwrap();
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -20,7 +20,7 @@ fn catalogue(config: &Config) -> Catalogue {
 
 fn check_json(json: &Value) -> Result<Accepted, Problem> {
     let request = fields::parse(json.to_string().as_bytes())?;
-    check(request, &CONFIG, &CATALOGUE)
+    check(request, &CONFIG, &CATALOGUE, &CONFIG.quota(1000))
 }
 
 /// A request that passes, with some of its fields replaced.
@@ -45,6 +45,29 @@ fn the_smallest_request_is_completed() {
     assert_eq!(job.run.limits, CONFIG.profiles["default"].run);
     assert!(job.compile.is_none() && job.stdin.is_empty() && job.outputs.is_empty());
     assert_eq!((runtime.version.as_deref(), runtime.variant), (Some("3.12"), None));
+}
+
+#[test]
+fn a_profile_outside_of_the_clients_list_is_refused_with_those_inside() {
+    let quota = |profiles: &[&str]| Quota {
+        profiles: Some(profiles.iter().map(|name| (*name).to_owned()).collect()),
+        ..(*CONFIG.quota(1000)).clone()
+    };
+    let check = |profile: Value, quota: &Quota| {
+        let request = with(json!({ "profile": profile })).to_string();
+        check(fields::parse(request.as_bytes()).unwrap(), &CONFIG, &CATALOGUE, quota)
+    };
+    assert!(check(json!("judge"), &quota(&["judge"])).is_ok());
+    for refused in [json!("default"), Value::Null] {
+        let problem = check(refused, &quota(&["judge", "agent"])).unwrap_err();
+        assert_eq!((problem.kind, problem.details().status), (Kind::ForbiddenProfile, 403));
+        assert_eq!(problem.field.as_deref(), Some("profile"));
+        assert_eq!(problem.allowed.as_deref(), Some(&json!(["agent", "judge"])));
+    }
+    let problem = check(json!("judge"), &quota(&[])).unwrap_err();
+    assert_eq!((problem.kind, problem.allowed.as_deref()), (Kind::ForbiddenProfile, Some(&json!([]))));
+    let problem = check(json!("x"), &quota(&["judge"])).unwrap_err();
+    assert_eq!((problem.kind, problem.allowed.as_deref()), (Kind::InvalidField, Some(&json!(["judge"]))));
 }
 
 #[test]

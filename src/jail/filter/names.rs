@@ -1,10 +1,22 @@
 //! Names of calls and of what in their arguments was refused, and values of the names that filters
 //! use.
 
+use std::str::FromStr;
+
 use syscalls::Sysno;
 
 use super::FilterError;
 use crate::sys::seccomp::{SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND};
+
+/// The call with this name; `None` where this architecture lacks it.
+pub(super) fn call_named<Call: FromStr>(name: &str) -> Option<Call> {
+    // The kernel's table of aarch64 says newfstatat, as that of x86_64 does; the crate says fstatat.
+    match name.parse() {
+        Ok(call) => Some(call),
+        Err(_) if name == "newfstatat" => "fstatat".parse().ok(),
+        Err(_) => None,
+    }
+}
 
 /// The name of a held call, and of what in its argument was refused.
 #[must_use]
@@ -75,8 +87,8 @@ static CONSTANTS: std::sync::LazyLock<Vec<(&'static str, u32)>> = std::sync::Laz
         PR_SET_PDEATHSIG PR_GET_PDEATHSIG PR_GET_DUMPABLE PR_SET_DUMPABLE PR_SET_NAME PR_GET_NAME PR_GET_SECCOMP
         PR_SET_SECCOMP PR_CAPBSET_READ PR_CAPBSET_DROP PR_GET_TIMERSLACK PR_SET_TIMERSLACK PR_SET_CHILD_SUBREAPER
         PR_GET_CHILD_SUBREAPER PR_GET_NO_NEW_PRIVS PR_SET_NO_NEW_PRIVS PR_GET_TID_ADDRESS PR_SET_THP_DISABLE
-        PR_GET_THP_DISABLE PR_GET_SPECULATION_CTRL PR_SET_SPECULATION_CTRL PR_SET_VMA PR_GET_KEEPCAPS
-        PR_SET_KEEPCAPS PR_GET_SECUREBITS PR_SET_SECUREBITS PR_SET_MM PR_SET_PTRACER PR_MCE_KILL PR_CAP_AMBIENT
+        PR_GET_THP_DISABLE PR_SET_VMA PR_GET_KEEPCAPS PR_SET_KEEPCAPS
+        PR_GET_SECUREBITS PR_SET_SECUREBITS PR_SET_MM PR_SET_PTRACER PR_MCE_KILL PR_CAP_AMBIENT
         PR_SET_FP_MODE F_NOTIFY
     };
     let mut all = named.to_vec();
@@ -84,6 +96,8 @@ static CONSTANTS: std::sync::LazyLock<Vec<(&'static str, u32)>> = std::sync::Laz
         ("SECCOMP_IOCTL_NOTIF_RECV", low_bits(SECCOMP_IOCTL_NOTIF_RECV)),
         ("SECCOMP_IOCTL_NOTIF_SEND", low_bits(SECCOMP_IOCTL_NOTIF_SEND)),
         ("PR_GET_AUXV", 0x4155_5856), // linux/prctl.h; libc has no name for it
+        ("PR_GET_SPECULATION_CTRL", 52), // libc has these two on x86_64 alone
+        ("PR_SET_SPECULATION_CTRL", 53),
         ("PR_SVE_SET_VL", 50),
         ("PR_SVE_GET_VL", 51),
         ("PER_LINUX", 0),

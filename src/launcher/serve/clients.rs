@@ -131,6 +131,7 @@ impl Server {
                 Some(serial) => self.destroy(serial, None),
                 None => self.reply(connection, &Reply::Closed { lease }),
             },
+            Request::Reload => self.reload(),
             Request::Record { runtime, checked } => {
                 self.catalogue.record(&runtime, &checked);
                 self.templates.clear();

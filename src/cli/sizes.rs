@@ -1,0 +1,327 @@
+//! `codesandbox runtimes --sizes`: what each runtime takes on disk, what it adds to the others, and
+//! how often it is used; who wants to prune sees where that pays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use regex::Regex;
+use serde::Serialize;
+
+use super::service::Place;
+use super::text::{harmless, table};
+use crate::config::Config;
+use crate::runtime::{Listing, Manifest, StoreManifest, Version};
+
+/// The configuration of a daemon that was set up as documented.
+const CONFIG: &str = "/etc/codesandbox/config.json";
+/// What the daemon counts runs under.
+const RUNS: &str = "codesandbox_runs_total{";
+
+/// What all runtimes take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Report {
+    runtimes: Vec<Size>,
+    /// What all closures take together, each path counted once; null where one could not be read.
+    total_bytes: Option<u64>,
+    /// The part of it that more than one runtime has; null where one could not be read.
+    shared_bytes: Option<u64>,
+}
+
+/// What one runtime takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Size {
+    language: String,
+    version: Option<String>,
+    source: String,
+    path: String,
+    /// Its whole closure; null where it has none, or where a part of it could not be read.
+    closure_bytes: Option<u64>,
+    /// The paths that no other runtime has; this much is free without it.
+    added_bytes: Option<u64>,
+    /// Its runs since the daemon started; null where no daemon has counted any.
+    runs: Option<u64>,
+}
+
+/// The manifest of store paths: the one that is named, else that of the configuration; `None` where
+/// there is none, and so no store path.
+///
+/// # Errors
+/// What could not be read, and why.
+pub(super) fn manifest(named: Option<&Path>, place: &Place) -> Result<Option<StoreManifest>, String> {
+    let path = match named {
+        Some(path) => Some(path.to_owned()),
+        None => configured(place)?,
+    };
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    serde_json::from_str(&read(&path)?).map(Some).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn configured(place: &Place) -> Result<Option<PathBuf>, String> {
+    let config = match &place.config {
+        Some(config) => config.clone(),
+        None if !place.embedded && Path::new(CONFIG).exists() => CONFIG.into(),
+        None => return Ok(None),
+    };
+    let text = read(&config)?;
+    let parsed =
+        Config::parse(&text).map_err(|error| format!("{}: {error}", error.place_in(Some(config.as_path()), &text)))?;
+    Ok(parsed.runtimes.manifest)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Adds up what the closures take on disk. `metrics` is what the daemon counts; `complain` is told
+/// of every path that could not be read.
+pub(super) fn report(
+    list: &Manifest,
+    store: Option<&StoreManifest>,
+    metrics: &str,
+    complain: &mut dyn FnMut(&str),
+) -> Report {
+    let closures: Vec<Option<BTreeSet<&Path>>> =
+        list.runtimes.iter().map(|listing| store.and_then(|store| closure(listing, store))).collect();
+    let mut owners: BTreeMap<&Path, usize> = BTreeMap::new();
+    for path in closures.iter().flatten().flatten() {
+        *owners.entry(path).or_default() += 1;
+    }
+    let sizes: BTreeMap<&Path, Option<u64>> = owners
+        .keys()
+        .map(|path| {
+            let measured = measure(path).map_err(|error| complain(&format!("{}: {error}", path.display())));
+            (*path, measured.ok())
+        })
+        .collect();
+    let sum = |wanted: &dyn Fn(&Path) -> bool| {
+        sizes.iter().filter(|(path, _)| wanted(path)).map(|(_, size)| *size).sum::<Option<u64>>()
+    };
+    let owners_of = |path: &Path| owners.get(path).copied().unwrap_or(0);
+    let mut runs = runs(metrics, &list.runtimes).into_iter();
+    let runtimes = list.runtimes.iter().zip(&closures).map(|(listing, closure)| Size {
+        language: listing.language.clone(),
+        version: listing.version.clone(),
+        source: listing.source.clone(),
+        path: listing.path.clone(),
+        closure_bytes: closure.as_ref().and_then(|closure| sum(&|path| closure.contains(path))),
+        added_bytes: closure.as_ref().and_then(|closure| sum(&|path| closure.contains(path) && owners_of(path) == 1)),
+        runs: runs.next().flatten(),
+    });
+    Report { runtimes: runtimes.collect(), total_bytes: sum(&|_| true), shared_bytes: sum(&|path| owners_of(path) > 1) }
+}
+
+/// The closure of a runtime, where it is made of store paths.
+fn closure<'a>(listing: &Listing, store: &'a StoreManifest) -> Option<BTreeSet<&'a Path>> {
+    let is_it = listing.source == "store";
+    let entry = store.runtimes.iter().filter(|_| is_it).find(|entry| {
+        entry.language == listing.language && entry.programs.values().any(|path| *path == *listing.path)
+    })?;
+    Some(entry.closure.iter().map(PathBuf::as_path).collect())
+}
+
+/// Bytes of all files at a path and below, as the closure's size counts them: links are not followed,
+/// and a file with two names counts for both.
+fn measure(path: &Path) -> std::io::Result<u64> {
+    let (mut pending, mut bytes) = (vec![path.to_owned()], 0);
+    while let Some(path) = pending.pop() {
+        let found = std::fs::symlink_metadata(&path)?;
+        if found.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        } else {
+            bytes += found.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// The runs of each runtime by the daemon's metrics; `None` for all where it has counted none at all.
+fn runs(metrics: &str, runtimes: &[Listing]) -> Vec<Option<u64>> {
+    let label = Regex::new(r#"(language|version)="([^"\\]*)""#).expect("a constant that a test uses");
+    let mut counts = vec![0; runtimes.len()];
+    let mut counted = false;
+    for line in metrics.lines().filter_map(|line| line.strip_prefix(RUNS)) {
+        let Some((labels, count)) = line.rsplit_once("} ") else {
+            continue;
+        };
+        let (mut language, mut version) = ("", "");
+        for found in label.captures_iter(labels) {
+            let (_, [name, value]) = found.extract();
+            *(if name == "language" { &mut language } else { &mut version }) = value;
+        }
+        counted = true;
+        if let (Some(index), Ok(count)) = (run_by(language, version, runtimes), count.parse::<u64>())
+            && let Some(sum) = counts.get_mut(index)
+        {
+            *sum += count;
+        }
+    }
+    counts.into_iter().map(|count| counted.then_some(count)).collect()
+}
+
+/// Which runtime the daemon meant: before a self-test has told the exact version it counts under
+/// what was known then.
+fn run_by(language: &str, version: &str, runtimes: &[Listing]) -> Option<usize> {
+    let of_language = |listing: &Listing| listing.language == language;
+    let exactly = |listing: &Listing| of_language(listing) && listing.version.as_deref().unwrap_or_default() == version;
+    let refines = |listing: &Listing| {
+        let exact = listing.version.clone().and_then(|text| Version::try_from(text).ok());
+        let known = Version::try_from(version.to_owned());
+        let fits = match (exact, known) {
+            (Some(exact), Ok(known)) => exact.refines(&known),
+            _ => version.is_empty(),
+        };
+        of_language(listing) && fits
+    };
+    runtimes.iter().position(exactly).or_else(|| runtimes.iter().position(refines))
+}
+
+/// The report as a table for people.
+pub(super) fn render(report: &Report) -> String {
+    let with_runs = report.runtimes.iter().any(|size| size.runs.is_some());
+    let mut heading = vec!["RUNTIME", "SOURCE", "SIZE", "ADDS", "OF ALL"];
+    heading.extend(with_runs.then_some("RUNS"));
+    let mut rows = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for size in &report.runtimes {
+        let selector = match &size.version {
+            Some(version) => format!("{}@{version}", size.language),
+            None => size.language.clone(),
+        };
+        let share = part(size.added_bytes, report.total_bytes);
+        let mut row =
+            vec![harmless(&selector), size.source.clone(), bytes(size.closure_bytes), bytes(size.added_bytes), share];
+        row.extend(with_runs.then(|| size.runs.map_or("-".to_owned(), |runs| runs.to_string())));
+        rows.push(row);
+    }
+    let has_store = report.runtimes.iter().any(|size| size.source == "store");
+    if has_store {
+        let sum = |name: &str, sum| {
+            vec![name.to_owned(), String::new(), bytes(sum), String::new(), part(sum, report.total_bytes)]
+        };
+        rows.push(sum("shared by several", report.shared_bytes));
+        rows.push(sum("all together", report.total_bytes));
+    }
+    for column in 2..6 {
+        align_right(&mut rows, column);
+    }
+    table(&rows)
+}
+
+/// Makes the cells of a column of numbers equally wide.
+fn align_right(rows: &mut [Vec<String>], column: usize) {
+    let width = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+        *cell = format!("{cell:>width$}");
+    }
+}
+
+fn bytes(bytes: Option<u64>) -> String {
+    bytes.map_or("-".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))
+}
+
+fn part(bytes: Option<u64>, whole: Option<u64>) -> String {
+    match (bytes, whole) {
+        (Some(bytes), Some(whole)) if whole > 0 => format!("{:.0} %", 100.0 * bytes as f64 / whole as f64),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn listing(language: &str, version: Option<&str>, source: &str, path: &str) -> Listing {
+        serde_json::from_value(json!({
+            "language": language, "title": language, "aliases": [], "version": version, "variants": [], "path": path,
+            "source": source, "closure_bytes": null, "deprecated_since": null, "health": {"state": "working"},
+            "baseline": null,
+        }))
+        .unwrap()
+    }
+
+    /// A store of two Pythons that share a library, in directories of 10, 20 and 400 bytes; the first
+    /// has a link out of it, which must not be followed.
+    fn store() -> (tempfile::TempDir, Manifest, StoreManifest) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        for (name, size) in [("py311", 10), ("py312", 20), ("libc", 399)] {
+            std::fs::create_dir_all(directory.path().join(name).join("bin")).unwrap();
+            std::fs::write(directory.path().join(name).join("bin/python"), vec![b'x'; size]).unwrap();
+        }
+        std::os::unix::fs::symlink("/", directory.path().join("libc/root")).unwrap();
+        let entry = |version: &str, name: &str| {
+            json!({"language": "python", "version": version, "programs": {"python": format!("{}/bin/python", path(name))},
+                   "path": [], "closure": [path(name), path("libc"), path("libc")], "closure_bytes": 5})
+        };
+        let store = json!({"runtimes": [entry("3.11.9", "py311"), entry("3.12.4", "py312")]});
+        let list = Manifest {
+            runtimes: vec![
+                listing("bash", None, "host", "/usr/bin/bash"),
+                listing("python", Some("3.11.9"), "store", &format!("{}/bin/python", path("py311"))),
+                listing("python", Some("3.12.4"), "store", &format!("{}/bin/python", path("py312"))),
+                listing("python", Some("3.13"), "tree", "/usr/bin/python3.13"),
+            ],
+        };
+        let store = serde_json::from_value(store).unwrap();
+        (directory, list, store)
+    }
+
+    const METRICS: &str = "# TYPE codesandbox_runs counter\n\
+        codesandbox_runs_total{language=\"python\",version=\"3.12\",status=\"ok\"} 2\n\
+        codesandbox_runs_total{status=\"signalled\",version=\"3.12.4\",language=\"python\"} 5\n\
+        codesandbox_runs_total{language=\"bash\",version=\"\",status=\"ok\"} 1\n\
+        codesandbox_runs_total{language=\"cobol\",version=\"1\",status=\"ok\"} 1\n# EOF\n";
+
+    fn told(list: &Manifest, store: Option<&StoreManifest>, metrics: &str) -> (Report, Vec<String>) {
+        let mut complaints = Vec::new();
+        let report = report(list, store, metrics, &mut |what| complaints.push(what.to_owned()));
+        (report, complaints)
+    }
+
+    #[test]
+    fn what_is_shared_counts_once_and_adds_nothing() {
+        let (_directory, list, store) = store();
+        let (report, complaints) = told(&list, Some(&store), METRICS);
+        let sizes: Vec<_> = report.runtimes.iter().map(|size| (size.closure_bytes, size.added_bytes)).collect();
+        assert_eq!(sizes, [(None, None), (Some(410), Some(10)), (Some(420), Some(20)), (None, None)]);
+        assert_eq!((report.total_bytes, report.shared_bytes), (Some(430), Some(400)));
+        assert!(complaints.is_empty(), "{complaints:?}");
+    }
+
+    #[test]
+    fn runs_are_told_where_some_were_counted() {
+        let (_directory, list, store) = store();
+        let runs =
+            |metrics| told(&list, Some(&store), metrics).0.runtimes.iter().map(|size| size.runs).collect::<Vec<_>>();
+        assert_eq!(runs(METRICS), [Some(1), Some(0), Some(7), Some(0)]);
+        assert_eq!(runs("# EOF\n"), [None; 4]);
+    }
+
+    #[test]
+    fn people_get_a_table_with_runs_only_where_there_are_any() {
+        let (_directory, list, store) = store();
+        let text = render(&told(&list, Some(&store), METRICS).0);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("RUNS") && lines[1].starts_with("bash ") && lines[1].contains(" - "), "{text}");
+        assert!(lines[3].starts_with("python@3.12.4") && lines[3].ends_with(" 7"), "{text}");
+        assert!(lines[5].starts_with("shared by several") && lines[5].ends_with("93 %"), "{text}");
+        assert!(lines[6].starts_with("all together"), "{text}");
+        let text = render(&told(&list, None, "").0);
+        assert!(!text.contains("RUNS"), "{text}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_there_makes_no_sum_up() {
+        let (directory, list, store) = store();
+        std::fs::remove_dir_all(directory.path().join("py311")).unwrap();
+        let (report, complaints) = told(&list, Some(&store), "");
+        assert_eq!((report.runtimes[1].closure_bytes, report.runtimes[2].closure_bytes), (None, Some(420)));
+        assert_eq!((report.total_bytes, report.shared_bytes), (None, Some(400)));
+        assert!(complaints.len() == 1 && complaints[0].contains("py311"), "{complaints:?}");
+    }
+}

@@ -1,0 +1,419 @@
+//! Section `clients`: which users share which part of the service.
+//!
+//! Users in no section are each a client of their own, with weight 1 and every profile. Names of
+//! users are looked up when the daemon loads the configuration, not when it is checked: that may
+//! be done on another host.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Config, Service};
+use crate::profile::Profile;
+
+/// Highest weight: more would round to the same turns, and leave others next to none.
+const MOST_WEIGHT: u32 = 1_000;
+/// Longest name of a client, in bytes; it is a label of metrics.
+const NAME_BYTES: usize = 64;
+/// The user id that no user has: chown(2) and setresuid(2) take it for "leave it as it is".
+const NOBODY: u32 = u32::MAX;
+
+/// One client, as the configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Its users.
+    pub users: Vec<User>,
+    /// Turns in the queue, in proportion to those of others.
+    pub weight: u32,
+    /// Most of its sandboxes that run at one time; 0 means no bound of its own.
+    pub concurrency: usize,
+    /// Most of its jobs that wait.
+    pub queue_length: usize,
+    /// Profiles that it may use.
+    pub profiles: Vec<String>,
+}
+
+/// A user, by id or by name. A name of digits is an id.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a user must be a name or an id")]
+pub enum User {
+    /// By id.
+    Id(u32),
+    /// By name.
+    Name(String),
+}
+
+impl User {
+    fn id(&self) -> Option<u32> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Name(name) if name.bytes().all(|byte| byte.is_ascii_digit()) => name.parse().ok(),
+            Self::Name(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.id(), self) {
+            (Some(id), _) | (None, &Self::Id(id)) => write!(f, "{id}"),
+            (None, Self::Name(name)) => write!(f, "{name:?}"),
+        }
+    }
+}
+
+/// All clients by name and, once users have been looked up, by user id.
+#[derive(Debug, Clone, Default)]
+pub struct Clients {
+    sections: BTreeMap<String, Client>,
+    by_uid: HashMap<u32, Arc<Quota>>,
+}
+
+/// What a client may have of the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Name of the client; the user id of a user in none.
+    pub client: Arc<str>,
+    /// Turns in the queue, in proportion to those of others; never 0.
+    pub weight: u32,
+    /// Most sandboxes that run at one time; 0 means no bound of its own.
+    pub concurrency: usize,
+    /// Most jobs that wait.
+    pub queue_length: usize,
+    /// Key of the configuration that `queue_length` comes from.
+    pub queue_length_key: String,
+    /// Profiles that may be used; `None` means all.
+    pub profiles: Option<Vec<String>>,
+}
+
+impl Quota {
+    /// That of whoever is in no client, under this name.
+    #[must_use]
+    pub fn of_one(name: &str, service: &Service) -> Self {
+        Self {
+            client: name.into(),
+            weight: 1,
+            concurrency: 0,
+            queue_length: service.queue_length_per_client,
+            queue_length_key: "service.queue_length_per_client".to_owned(),
+            profiles: None,
+        }
+    }
+
+    fn of_client(name: &str, client: &Client) -> Self {
+        Self {
+            client: name.into(),
+            weight: client.weight,
+            concurrency: client.concurrency,
+            queue_length: client.queue_length,
+            queue_length_key: format!("clients.{name}.queue_length"),
+            profiles: Some(client.profiles.clone()),
+        }
+    }
+
+    /// Whether this profile may be used.
+    #[must_use]
+    pub fn allows(&self, profile: &str) -> bool {
+        self.profiles.as_ref().is_none_or(|allowed| allowed.iter().any(|name| name == profile))
+    }
+}
+
+/// A section `clients` that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {fault}")]
+pub struct ClientsError {
+    /// The key at fault, such as `clients.judges.users[1]`.
+    pub key: String,
+    /// What is wrong with it.
+    pub fault: ClientFault,
+}
+
+/// What is wrong with a client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientFault {
+    /// The name could be taken for a user's id, or spoil a label.
+    #[error(
+        "the name of a client begins with a letter, goes on with letters, digits, \"-\", \"_\" and \".\", and has \
+         at most {NAME_BYTES} bytes"
+    )]
+    Name,
+    /// A number is out of its range.
+    #[error("{value} is not {allowed}")]
+    OutOfRange {
+        /// The number.
+        value: usize,
+        /// What would be allowed.
+        allowed: String,
+    },
+    /// There is no such profile.
+    #[error("there is no profile {0:?}")]
+    UnknownProfile(String),
+    /// A profile is named twice.
+    #[error("{0:?} stands there twice")]
+    ProfileTwice(String),
+    /// No user has this id.
+    #[error("no user has the id {NOBODY}")]
+    NoId,
+    /// A user is in two clients, or twice in one.
+    #[error("{user} is a user of clients.{other} already")]
+    UserTwice {
+        /// The user.
+        user: User,
+        /// The client that has the user, too.
+        other: String,
+    },
+    /// This host has no such user.
+    #[error("this host has no user {0}")]
+    UnknownUser(User),
+    /// The user database could not be asked.
+    #[error("looking up {user}: {error}")]
+    Lookup {
+        /// The user.
+        user: User,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+impl Clients {
+    pub(super) fn new(sections: BTreeMap<String, Client>) -> Self {
+        Self { sections, by_uid: HashMap::new() }
+    }
+
+    /// Every client by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Client)> {
+        self.sections.iter().map(|(name, client)| (name.as_str(), client))
+    }
+
+    /// Whether all is well, as far as that can be known on any host.
+    pub(super) fn check(&self, profiles: &BTreeMap<String, Profile>) -> Result<(), ClientsError> {
+        for (name, client) in &self.sections {
+            check_name(name)?;
+            check_numbers(name, client)?;
+            check_profiles(name, &client.profiles, profiles)?;
+        }
+        let mut seen = HashMap::new();
+        for (client, index, user) in self.users() {
+            let wrong = |fault| ClientsError { key: format!("clients.{client}.users[{index}]"), fault };
+            if user.id() == Some(NOBODY) {
+                return Err(wrong(ClientFault::NoId));
+            }
+            if let Some(other) = seen.insert(user.to_string(), client) {
+                return Err(wrong(ClientFault::UserTwice { user: user.clone(), other: other.to_owned() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the users, so that clients can be told by the ids of their processes. `find` gives
+    /// the id of a name, where the host knows that.
+    ///
+    /// # Errors
+    /// A user that the host does not have, or one that two clients have under different names.
+    pub fn resolve(&mut self, find: &dyn Fn(&str) -> std::io::Result<Option<u32>>) -> Result<(), ClientsError> {
+        let quotas: BTreeMap<&str, Arc<Quota>> =
+            self.iter().map(|(name, client)| (name, Arc::new(Quota::of_client(name, client)))).collect();
+        let mut by_uid: HashMap<u32, Arc<Quota>> = HashMap::new();
+        for (client, index, user) in self.users() {
+            let wrong = |fault| ClientsError { key: format!("clients.{client}.users[{index}]"), fault };
+            let found = match (user.id(), user) {
+                (Some(id), _) | (None, &User::Id(id)) => Ok(Some(id)),
+                (None, User::Name(name)) => find(name),
+            };
+            let uid = found
+                .map_err(|error| wrong(ClientFault::Lookup { user: user.clone(), error }))?
+                .ok_or_else(|| wrong(ClientFault::UnknownUser(user.clone())))?;
+            let quota = quotas.get(client).expect("made from the same sections");
+            if let Some(other) = by_uid.insert(uid, Arc::clone(quota)) {
+                return Err(wrong(ClientFault::UserTwice { user: user.clone(), other: other.client.to_string() }));
+            }
+        }
+        self.by_uid = by_uid;
+        Ok(())
+    }
+
+    fn users(&self) -> impl Iterator<Item = (&str, usize, &User)> {
+        self.iter()
+            .flat_map(|(name, client)| client.users.iter().enumerate().map(move |(index, user)| (name, index, user)))
+    }
+}
+
+impl Config {
+    /// What the client of this user may have.
+    #[must_use]
+    pub fn quota(&self, uid: u32) -> Arc<Quota> {
+        let alone = || Arc::new(Quota::of_one(&uid.to_string(), &self.service));
+        self.clients.by_uid.get(&uid).cloned().unwrap_or_else(alone)
+    }
+
+    /// What the client of this name may have, which another configuration may have named; `None` where
+    /// this one has no such client.
+    #[must_use]
+    pub fn quota_of(&self, client: &str) -> Option<Arc<Quota>> {
+        let quota = match self.clients.sections.get(client) {
+            Some(section) => Quota::of_client(client, section),
+            None if check_name(client).is_ok() => return None,
+            None => Quota::of_one(client, &self.service),
+        };
+        Some(Arc::new(quota))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ClientsError> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if is_plain && name.len() <= NAME_BYTES && name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        return Ok(());
+    }
+    Err(ClientsError { key: format!("clients.{name}"), fault: ClientFault::Name })
+}
+
+fn check_numbers(name: &str, client: &Client) -> Result<(), ClientsError> {
+    let wrong = |key, value, allowed| ClientsError {
+        key: format!("clients.{name}.{key}"),
+        fault: ClientFault::OutOfRange { value, allowed },
+    };
+    if !(1..=MOST_WEIGHT).contains(&client.weight) {
+        let value = usize::try_from(client.weight).unwrap_or(usize::MAX);
+        return Err(wrong("weight", value, format!("from 1 to {MOST_WEIGHT}")));
+    }
+    // Every job passes through the queue, so 0 would refuse all of them.
+    if client.queue_length == 0 {
+        return Err(wrong("queue_length", 0, "at least 1".to_owned()));
+    }
+    Ok(())
+}
+
+fn check_profiles(name: &str, used: &[String], known: &BTreeMap<String, Profile>) -> Result<(), ClientsError> {
+    for (index, profile) in used.iter().enumerate() {
+        let wrong = |fault| Err(ClientsError { key: format!("clients.{name}.profiles[{index}]"), fault });
+        if !known.contains_key(profile) {
+            return wrong(ClientFault::UnknownProfile(profile.clone()));
+        }
+        if used.iter().take(index).any(|earlier| earlier == profile) {
+            return wrong(ClientFault::ProfileTwice(profile.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn client(users: Value) -> Value {
+        json!({"users": users, "weight": 3, "concurrency": 2, "queue_length": 5, "profiles": ["judge"]})
+    }
+
+    fn parse(clients: &Value) -> Result<Config, String> {
+        Config::parse(&json!({ "clients": clients }).to_string()).map_err(|error| error.to_string())
+    }
+
+    /// A host whose users are alice, 1000, and bob, 1001.
+    fn find(name: &str) -> std::io::Result<Option<u32>> {
+        match name {
+            "alice" => Ok(Some(1000)),
+            "bob" => Ok(Some(1001)),
+            "broken" => Err(std::io::Error::other("no database")),
+            _ => Ok(None),
+        }
+    }
+
+    fn resolved(clients: &Value) -> Result<Config, String> {
+        let mut config = parse(clients)?;
+        config.clients.resolve(&find).map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn a_client_is_told_by_the_ids_of_its_users() {
+        let config = resolved(&json!({"judges": client(json!(["alice", 7, "8"]))})).unwrap();
+        for uid in [1000, 7, 8] {
+            let quota = config.quota(uid);
+            assert_eq!((&*quota.client, quota.weight, quota.concurrency, quota.queue_length), ("judges", 3, 2, 5));
+            assert!(quota.allows("judge") && !quota.allows("default"));
+        }
+    }
+
+    #[test]
+    fn a_user_in_no_client_is_one() {
+        let config = resolved(&json!({"judges": client(json!(["alice"]))})).unwrap();
+        let quota = config.quota(1001);
+        assert_eq!((&*quota.client, quota.weight, quota.concurrency), ("1001", 1, 0));
+        assert_eq!(quota.queue_length, config.service.queue_length_per_client);
+        assert!(quota.allows("default") && quota.allows("judge"));
+    }
+
+    #[test]
+    fn a_quota_is_found_by_the_name_of_its_client_too() {
+        let config = resolved(&json!({"judges": client(json!(["alice"]))})).unwrap();
+        assert_eq!(config.quota_of("judges"), Some(config.quota(1000)));
+        assert_eq!(config.quota_of("1001"), Some(config.quota(1001)));
+        assert_eq!(config.quota_of("gone"), None);
+    }
+
+    #[test]
+    fn no_profiles_means_none() {
+        let mut section = client(json!(["alice"]));
+        section["profiles"] = json!([]);
+        assert!(!resolved(&json!({ "closed": section })).unwrap().quota(1000).allows("default"));
+    }
+
+    #[test]
+    fn unknown_users_are_an_error_only_where_they_should_be() {
+        let clients = json!({"judges": client(json!(["alice", "carol"]))});
+        parse(&clients).unwrap();
+        let error = resolved(&clients).unwrap_err();
+        assert_eq!(error, "clients.judges.users[1]: this host has no user \"carol\"");
+        let error = resolved(&json!({"judges": client(json!(["broken"]))})).unwrap_err();
+        assert!(error.contains("looking up \"broken\": no database"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_place() {
+        let with = |key: &str, value: Value| {
+            let mut section = client(json!(["alice"]));
+            section[key] = value;
+            json!({ "a": section })
+        };
+        let lacking = |key: &str| {
+            let mut section = client(json!([]));
+            section.as_object_mut().unwrap().remove(key);
+            json!({ "a": section })
+        };
+        for (clients, told) in [
+            (with("weight", json!(0)), "clients.a.weight: 0 is not from 1 to 1000"),
+            (with("weight", json!(1001)), "clients.a.weight: 1001 is not from 1 to 1000"),
+            (with("queue_length", json!(0)), "clients.a.queue_length: 0 is not at least 1"),
+            (with("profiles", json!(["judge", "x"])), "clients.a.profiles[1]: there is no profile \"x\""),
+            (with("profiles", json!(["judge", "judge"])), "clients.a.profiles[1]: \"judge\" stands there twice"),
+            (with("users", json!([4_294_967_295_u32])), "clients.a.users[0]: no user has the id 4294967295"),
+            (with("users", json!([1, "x", "1"])), "clients.a.users[2]: 1 is a user of clients.a already"),
+            (with("users", json!([-1])), "a user must be a name or an id"),
+            (with("nice", json!(0)), "unknown field `nice`"),
+            (lacking("concurrency"), "missing field `concurrency`"),
+            (lacking("profiles"), "missing field `profiles`"),
+            (json!({"1000": client(json!([]))}), "clients.1000: the name of a client begins with a letter"),
+            (json!({"a b": client(json!([]))}), "clients.a b: the name of a client"),
+            (
+                json!({"a": client(json!(["x"])), "b": client(json!(["y", "x"]))}),
+                "clients.b.users[1]: \"x\" is a user of clients.a already",
+            ),
+        ] {
+            let error = parse(&clients).unwrap_err();
+            assert!(error.contains(told), "{told:?} is not in {error:?}");
+            assert!(error.contains("clients."), "{error:?} does not tell the place");
+        }
+    }
+
+    #[test]
+    fn one_user_under_two_names_is_found_when_names_are_looked_up() {
+        let clients = json!({"a": client(json!(["alice"])), "b": client(json!([1000]))});
+        parse(&clients).unwrap();
+        assert_eq!(resolved(&clients).unwrap_err(), "clients.b.users[0]: 1000 is a user of clients.a already");
+    }
+}
