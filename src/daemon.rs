@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, checks};
 use crate::backend::{Backend, BackendError};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, EXIT_CONFIG};
 use crate::launcher;
 use crate::runtime::{Catalogue, Health};
 use crate::scheduler::{Fault, Scheduler};
@@ -43,8 +43,6 @@ pub use serve::serve_stream;
 
 /// Where the launcher listens where nothing else is said.
 pub const LAUNCHER_SOCKET: &str = "/run/codesandbox/launcher.sock";
-/// Exit status where the configuration can't be used: EX_CONFIG of sysexits.h.
-pub const EXIT_CONFIG: u8 = 78;
 
 /// Time that answers have to be written after the last run has ended.
 const ANSWER_TIME: Duration = Duration::from_secs(5);

@@ -24,6 +24,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use clap::Parser;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use crate::config::EXIT_CONFIG;
 use crate::sys::{Call, socket};
 
 pub use cgroup::{Delegation, delegation};

@@ -19,7 +19,7 @@ pub fn load(path: Option<&Path>) -> Result<(Config, Catalogue), DaemonError> {
     let source = Source::read(path)?;
     let mut config = source.parse()?;
     source.explain(config.clients.resolve(&user_id).map_err(ConfigError::from))?;
-    let manifest = source.explain(config.runtimes.manifest_text())?;
+    let manifest = source.explain(config.manifest())?;
     let catalogue = source.explain(config.catalogue(manifest.as_deref(), &|path| path.exists()))?;
     Ok((config, catalogue))
 }
@@ -63,7 +63,7 @@ pub(super) fn check(path: Option<&Path>) -> Result<(), DaemonError> {
     let source = Source::read(path)?;
     let config = source.parse()?;
     let is_here = config.runtimes.manifest.as_deref().is_some_and(Path::exists);
-    let manifest = if is_here { source.explain(config.runtimes.manifest_text())? } else { None };
+    let manifest = if is_here { source.explain(config.manifest())? } else { None };
     source.explain(config.catalogue(manifest.as_deref(), &|_| true))?;
     println!("ok: {} profiles, {} languages", config.profiles.len(), config.languages.len());
     if let (Some(path), None) = (&config.runtimes.manifest, &manifest) {

@@ -126,6 +126,9 @@ fn a_configuration_that_can_not_be_used_is_told_with_its_path() {
     assert!(matches!(error, DaemonError::Config { .. }));
     assert!(error.to_string().contains("config.json:1: service.x: unknown field"), "{error}");
     assert!(matches!(load(Some(Path::new("/nonexistent"))), Err(DaemonError::File { .. })));
+    std::fs::write(&path, "{\"runtimes\": {\n\"manifest\": \"/nonexistent\"}}").unwrap();
+    let error = load(Some(&path)).unwrap_err();
+    assert!(error.to_string().contains("config.json:2: runtimes.manifest: /nonexistent: No such"), "{error}");
 }
 
 #[test]

@@ -172,7 +172,7 @@ pub(super) fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), Launche
         |path: &Path| fs::read_to_string(path).map_err(|error| LauncherError::File { path: path.to_owned(), error });
     let config_text = path.map_or_else(|| Ok("{}".to_owned()), read)?;
     let config = parse(path, &config_text)?;
-    let manifest = config.runtimes.manifest_text().map_err(|error| explain(path, &config_text, error))?;
+    let manifest = config.manifest().map_err(|error| explain(path, &config_text, error))?;
     Ok((Texts { config: config_text, manifest }, config))
 }
 
@@ -363,7 +363,7 @@ fn wait_for(child: &process::Child) -> Result<ExitCode, LauncherError> {
         if ended && let Some((_, exit)) = process::reap(child.pid).during(during)? {
             return Ok(match exit.status {
                 ExitStatus::Exited(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
-                ExitStatus::Signaled(_) => ExitCode::FAILURE,
+                ExitStatus::Signalled(_) => ExitCode::FAILURE,
             });
         }
     }

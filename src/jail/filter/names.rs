@@ -95,7 +95,7 @@ static CONSTANTS: std::sync::LazyLock<Vec<(&'static str, u32)>> = std::sync::Laz
     all.extend([
         ("SECCOMP_IOCTL_NOTIF_RECV", low_bits(SECCOMP_IOCTL_NOTIF_RECV)),
         ("SECCOMP_IOCTL_NOTIF_SEND", low_bits(SECCOMP_IOCTL_NOTIF_SEND)),
-        ("PR_GET_AUXV", 0x4155_5856), // linux/prctl.h; libc has no name for it
+        ("PR_GET_AUXV", 0x4155_5856),    // linux/prctl.h; libc has no name for it
         ("PR_GET_SPECULATION_CTRL", 52), // libc has these two on x86_64 alone
         ("PR_SET_SPECULATION_CTRL", 53),
         ("PR_SVE_SET_VL", 50),
