@@ -1,0 +1,5 @@
+{ sandbox, ... }:
+{
+  imports = [ sandbox.nixosModules.default ];
+  services.codeSandbox.enable = true;
+}

@@ -1,0 +1,73 @@
+# The one configuration file: everything that the options say, checked by the real program in its build.
+_:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib)
+    mkIf
+    mkOption
+    types
+    ;
+  cfg = config.services.codeSandbox;
+
+  settings = {
+    runtimes = {
+      # A NixOS host has no languages below /usr.
+      host = false;
+      manifest = "${cfg.manifest}";
+      inherit (cfg) defaults;
+    };
+    service = cfg.service // {
+      inherit (cfg) concurrency;
+      memory_budget_bytes = cfg.pools.memory_bytes;
+      queue_length = cfg.queue.length;
+      queue_length_per_client = cfg.queue.length_per_client;
+    };
+    # The ids come from /etc/subuid and /etc/subgid; see users.nix.
+    launcher = {
+      inherit (cfg.pools) sandboxes;
+      inherit (cfg.launcher) sample_interval_us;
+    };
+    inherit (cfg) profiles clients;
+  }
+  // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
+
+  unchecked = (pkgs.formats.json { }).generate "codesandbox-config.json" settings;
+
+  # A program of another platform can't be asked; the daemon then checks when it starts.
+  checked =
+    if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+      pkgs.runCommand "codesandbox-config-checked.json" { inherit unchecked; } ''
+        ${cfg.package}/bin/codesandboxd --check-config --config "$unchecked"
+        cp "$unchecked" "$out"
+      ''
+    else
+      unchecked;
+in
+{
+  options.services.codeSandbox = {
+    settings = mkOption {
+      internal = true;
+      readOnly = true;
+      type = types.attrsOf types.anything;
+      default = settings;
+      description = "What the configuration file says.";
+    };
+    configFile = mkOption {
+      internal = true;
+      readOnly = true;
+      type = types.package;
+      default = checked;
+      description = "The configuration file.";
+    };
+  };
+
+  config = mkIf cfg.enable {
+    environment.etc."codesandbox/config.json".source = checked;
+    environment.systemPackages = [ cfg.package ];
+  };
+}

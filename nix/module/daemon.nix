@@ -1,0 +1,94 @@
+# codesandboxd.service: reads what clients send, and may do nothing else.
+_:
+{ config, lib, ... }:
+let
+  inherit (lib) mkIf optional;
+  cfg = config.services.codeSandbox;
+  sockets = [ "codesandboxd.socket" ] ++ optional cfg.metrics.enable "codesandboxd-metrics.socket";
+in
+{
+  config = mkIf cfg.enable {
+    systemd.services.codesandboxd = {
+      description = "codeSandbox daemon";
+      requires = sockets;
+      # The launcher may be restarted under a running daemon, hence no Requires=.
+      wants = [ "codesandbox-launcher.socket" ];
+      # After the launcher, so that where both are stopped the daemon goes first: what runs can end.
+      after = sockets ++ [
+        "codesandbox-launcher.socket"
+        "codesandbox-launcher.service"
+      ];
+      # It calls no programs.
+      enableDefaultPath = false;
+
+      # A new configuration, of runtimes too, is read by the running daemon; only another package or
+      # another unit restarts it. Jobs that run then end within `service.stop_deadline_ms`, and clients
+      # that connect meanwhile wait in the socket, which is not closed.
+      reloadTriggers = [ cfg.configFile ];
+      stopIfChanged = false;
+
+      serviceConfig = {
+        Type = "notify-reload";
+        ExecStart = "${cfg.package}/bin/codesandboxd --config /etc/codesandbox/config.json";
+        WatchdogSec = 30;
+        Restart = "on-failure";
+        # A configuration that can't be used is no better at the next start.
+        RestartPreventExitStatus = 78;
+        # Running jobs have the configured time to end, and then a little is left for the answers.
+        TimeoutStopSec = 10 + (cfg.service.stop_deadline_ms + 999) / 1000;
+        Slice = "codesandbox.slice";
+        User = "codesandbox";
+        Group = "codesandbox";
+        UMask = "0077";
+        StateDirectory = "codesandbox";
+        StateDirectoryMode = "0700";
+        LimitNOFILE = 65536;
+        TasksMax = 256;
+        # It holds no memory worth a kill, and all clients lose by one.
+        OOMPolicy = "continue";
+        OOMScoreAdjust = -100;
+
+        # No privilege of any kind.
+        CapabilityBoundingSet = "";
+        AmbientCapabilities = "";
+        NoNewPrivileges = true;
+        RestrictNamespaces = true;
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+        LockPersonality = true;
+        MemoryDenyWriteExecute = true;
+        SystemCallArchitectures = "native";
+        # @resources stays allowed: the C library asks for the stack's limit with prlimit64.
+        SystemCallFilter = [
+          "@system-service"
+          "~@privileged"
+        ];
+        SystemCallErrorNumber = "EPERM";
+        KeyringMode = "private";
+        RemoveIPC = true;
+        # PrivateUsers= is not used: every client but root would look like "nobody" in SO_PEERCRED.
+
+        # Only Unix sockets, and no interface behind them.
+        PrivateNetwork = true;
+        RestrictAddressFamilies = "AF_UNIX";
+        IPAddressDeny = "any";
+
+        # Sees little, writes only its state directory.
+        DevicePolicy = "closed";
+        PrivateDevices = true;
+        PrivateIPC = true;
+        PrivateTmp = true;
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHome = true;
+        ProtectHostname = true;
+        ProtectKernelLogs = true;
+        ProtectKernelModules = true;
+        ProtectKernelTunables = true;
+        ProtectProc = "invisible";
+        ProcSubset = "pid";
+        ProtectSystem = "strict";
+      };
+    };
+  };
+}

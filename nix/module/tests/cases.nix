@@ -1,0 +1,206 @@
+# Wrong settings with the sentence that each must give, and the right ones beside them. `good` and
+# `bad` are what stands below services.codeSandbox; `host`, `good_host` and `bad_host` are the rest of the host.
+{ lib }:
+let
+  case = name: says: good: bad: {
+    inherit
+      name
+      says
+      good
+      bad
+      ;
+  };
+  onHost =
+    good_host: bad_host: one:
+    one // { inherit good_host bad_host; };
+  nftables = {
+    networking.nftables.enable = true;
+  };
+  withJudge.users.users.judge = {
+    isSystemUser = true;
+    group = "nogroup";
+  };
+  judge = {
+    users = [ "judge" ];
+  };
+  # A profile that names everything.
+  complete = (import ../data.nix { inherit lib; }).sandboxes.judge;
+in
+[
+  # Numbers.
+  (case "concurrency" "concurrency' is not of type `unsigned integer, meaning >=0'" {
+    concurrency = 4;
+  } { concurrency = -1; })
+  (case "concurrency_above_sandboxes" "raise pools.sandboxes" { concurrency = 4; } {
+    concurrency = 5000;
+  })
+  (case "queue_length" "queue.length' is not of type `positive integer, meaning >0'"
+    { queue.length = 200; }
+    {
+      queue.length = 0;
+    }
+  )
+  (case "queue_length_per_client"
+    "queue.length_per_client: 128 is more than queue.length, 10; lower it"
+    {
+      queue = {
+        length = 10;
+        length_per_client = 10;
+      };
+    }
+    { queue.length = 10; }
+  )
+  (case "body_bytes" "service.body_bytes' is not of type `unsigned integer"
+    { service.body_bytes = 1024; }
+    {
+      service.body_bytes = "1M";
+    }
+  )
+  (case "check_at_start" "service.check_at_start' is not of type `boolean'"
+    { service.check_at_start = false; }
+    {
+      service.check_at_start = "no";
+    }
+  )
+  (case "unknown_service_key" "The option `services.codeSandbox.service.bodybytes' does not exist" {
+    service.body_bytes = 1024;
+  } { service.bodybytes = 1024; })
+  (case "outputs" "service.outputs.files' is not of type `unsigned integer"
+    { service.outputs.files = 8; }
+    {
+      service.outputs.files = -8;
+    }
+  )
+  (case "sandboxes" "pools.sandboxes' is not of type `positive integer" { pools.sandboxes = 8; } {
+    pools.sandboxes = 0;
+  })
+  (case "pools_above_slice"
+    "pools.memory_bytes: 8500000000, and 256 MiB for daemon and launcher, are more than slice.MemoryMax, which is 8G; lower the one or raise the other"
+    {
+      pools.memory_bytes = 8000000000;
+      slice.MemoryMax = "8G";
+    }
+    {
+      pools.memory_bytes = 8500000000;
+      slice.MemoryMax = "8G";
+    }
+  )
+
+  # The slice.
+  (case "memory_max" "such as \"8G\", \"75%\" or \"infinity\"" { slice.MemoryMax = "12G"; } {
+    slice.MemoryMax = "12GB";
+  })
+  (case "memory_high" "slice.MemoryHigh: 8G is more than slice.MemoryMax, 6G"
+    {
+      slice = {
+        MemoryMax = "8G";
+        MemoryHigh = "6G";
+      };
+    }
+    {
+      slice = {
+        MemoryMax = "6G";
+        MemoryHigh = "8G";
+      };
+    }
+  )
+  (case "cpu_quota" "such as \"50%\", or \"400%\" for four" { slice.CPUQuota = "400%"; } {
+    slice.CPUQuota = "4";
+  })
+  (case "cpu_weight" "weight between 1 and 10000" { slice.CPUWeight = 20; } { slice.CPUWeight = 0; })
+  (case "io_weight" "weight between 1 and 10000" { slice.IOWeight = 20; } { slice.IOWeight = 10001; })
+  (case "tasks_max" "such as \"4096\" or \"75%\"" { slice.TasksMax = "4096"; } {
+    slice.TasksMax = "many";
+  })
+  (case "allowed_cpus" "such as \"2-7\" or \"0,2,4-6\"" { slice.AllowedCPUs = "2-7"; } {
+    slice.AllowedCPUs = "all";
+  })
+  (case "unknown_slice_key" "The option `services.codeSandbox.slice.MemoryMaximum' does not exist" {
+    slice.MemoryMax = "8G";
+  } { slice.MemoryMaximum = "8G"; })
+
+  # Sockets.
+  (case "socket_path" "such as \"/run/codesandbox/api.sock\"" { socket.path = "/run/other/api.sock"; }
+    {
+      socket.path = "api.sock";
+    }
+  )
+  (case "socket_path_length" "at most 107 bytes" { socket.path = "/run/a.sock"; } {
+    socket.path = "/run/${lib.concatStrings (lib.genList (_: "long") 30)}.sock";
+  })
+  (case "socket_mode" "file mode in octal, such as \"0660\"" { socket.mode = "0600"; } {
+    socket.mode = "rw";
+  })
+  (case "socket_for_everybody" "socket.mode: 0666 lets every user of this host connect"
+    { socket.mode = "0660"; }
+    {
+      socket.mode = "0666";
+    }
+  )
+  (case "socket_group" "name of a user or group" { socket.group = "runners"; } {
+    socket.group = "two words";
+  })
+  (case "socket_group_of_the_service" "socket.group: \"codesandbox\" is a group of the service itself"
+    { socket.group = "codesandbox-clients"; }
+    { socket.group = "codesandbox"; }
+  )
+  (case "metrics_mode" "metrics.socket.mode: 0666 lets every user"
+    {
+      metrics = {
+        enable = true;
+        socket.mode = "0660";
+      };
+    }
+    {
+      metrics = {
+        enable = true;
+        socket.mode = "0666";
+      };
+    }
+  )
+
+  # Profiles.
+  (case "incomplete_profile" "services.codeSandbox.profiles.mine" { profiles.mine = complete; } {
+    profiles.mine.title = "Mine";
+  })
+  (case "limit_above_maximum"
+    "profiles.default.run.wall_time_ms: 500000 is above the profile's maximum, 120000; lower it, or raise profiles.default.maximum.wall_time_ms"
+    { profiles.default.run.wall_time_ms = 50000; }
+    { profiles.default.run.wall_time_ms = 500000; }
+  )
+  (case "limit_type" "profiles.default.run.processes' is not of type `positive integer" {
+    profiles.default.run.processes = 8;
+  } { profiles.default.run.processes = 0; })
+  (case "unknown_limit"
+    "The option `services.codeSandbox.profiles.default.run.walltime' does not exist"
+    {
+      profiles.default.run.wall_time_ms = 1000;
+    }
+    { profiles.default.run.walltime = 1000; }
+  )
+  (case "profile_network" "one of \"none\", \"loopback\"" { profiles.default.network = "loopback"; } {
+    profiles.default.network = "full";
+  })
+  (case "profile_filter"
+    "profiles.default.seccomp' is not of type `value \"default\" (singular enum)'"
+    {
+      profiles.default.seccomp = "default";
+    }
+    { profiles.default.seccomp = "off"; }
+  )
+  (case "denied_syscall" "one of \"error\", \"kill\"" { profiles.default.denied_syscall = "kill"; } {
+    profiles.default.denied_syscall = "ignore";
+  })
+  (case "profile_name" "a profile's name has small letters, digits" { profiles.mine = complete; } {
+    profiles."My profile" = complete;
+  })
+]
+++ import ./cases-host.nix {
+  inherit
+    case
+    onHost
+    nftables
+    withJudge
+    judge
+    ;
+}

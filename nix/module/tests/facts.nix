@@ -1,0 +1,181 @@
+# What the module makes of right settings.
+{ lib }:
+let
+  runtimesOf =
+    config: map (one: "${one.language}@${one.version}") config.services.codeSandbox.enabledRuntimes;
+  launcher = config: config.systemd.services.codesandbox-launcher.serviceConfig;
+  table = config: config.networking.nftables.tables.codesandbox.content;
+  nftables.networking.nftables.enable = true;
+  fact = name: settings: holds: { inherit name settings holds; };
+  onNftables = one: one // { host = nftables; };
+  package =
+    name:
+    derivation {
+      inherit name;
+      system = "x86_64-linux";
+      builder = "/bin/sh";
+    };
+  change = name: daemon: launcher: after: {
+    inherit
+      name
+      daemon
+      launcher
+      after
+      ;
+  };
+in
+{
+  plain = [
+    (fact "the minimal set has the newest of four languages" { runtimes_set = "minimal"; } (
+      config:
+      map (one: one.language) config.services.codeSandbox.enabledRuntimes == [
+        "bash"
+        "c"
+        "javascript"
+        "python"
+      ]
+      && lib.elem "python@3.14" (runtimesOf config)
+    ))
+    (fact "the standard set has nothing that upstream has left" { } (
+      config:
+      lib.elem "python@3.12" (runtimesOf config)
+      && !(lib.elem "python@3.9" (runtimesOf config))
+      && !(lib.elem "lua@5.1" (runtimesOf config))
+    ))
+    (fact "an old version comes from its pin" { runtimes.python."3.9".enable = true; } (
+      config:
+      lib.hasInfix "python3-3.9.19/bin/python3.9"
+        (lib.findFirst (one: one.version == "3.9") null config.services.codeSandbox.enabledRuntimes)
+        .programs.python
+    ))
+    (fact "a version of one's own has the programs that its language calls"
+      { runtimes.java."99".package = package "jdk99"; }
+      (
+        config:
+        lib.attrNames
+          (lib.findFirst (one: one.version == "99") null config.services.codeSandbox.enabledRuntimes).programs
+        == [
+          "env"
+          "java"
+          "javac"
+          "sh"
+        ]
+      )
+    )
+    (fact "libraries are asked of the package"
+      {
+        runtimes.python."3.14" = {
+          package = package "python314" // {
+            withPackages =
+              libraries:
+              package "python314-with-${
+                (lib.head (libraries {
+                  numpy = package "numpy";
+                })).name
+              }";
+          };
+          libraries = packages: [ packages.numpy ];
+        };
+      }
+      (
+        config:
+        lib.hasInfix "python314-with-numpy/bin/"
+          (lib.findFirst (one: one.version == "3.14") null config.services.codeSandbox.enabledRuntimes)
+          .programs.python
+      )
+    )
+    (fact "what a program calls by name is on its path" { } (
+      config:
+      lib.any (lib.hasSuffix "-gcc/bin")
+        (lib.findFirst (one: one.language == "rust") null config.services.codeSandbox.enabledRuntimes).path
+    ))
+    (fact "one limit can be changed alone" { profiles.default.run.processes = 7; } (
+      config:
+      let
+        inherit (config.services.codeSandbox.settings.profiles) default;
+      in
+      default.run.processes == 7 && default.run.wall_time_ms == 10000
+    ))
+    (onNftables (
+      fact "the launcher's range of ids is in the table"
+        {
+          subordinate_ids = {
+            first = 2000000;
+            count = 65536;
+          };
+        }
+        (
+          config:
+          lib.hasInfix "codesandbox-launcher, 2000000-2065535" (table config)
+          &&
+            config.users.users.codesandbox-launcher.subUidRanges == [
+              {
+                startUid = 2000000;
+                count = 65536;
+              }
+            ]
+        )
+    ))
+    (onNftables (
+      fact "nothing but loopback is open to begin with" { } (
+        config:
+        (launcher config).IPAddressDeny == [ "any" ]
+        && (launcher config).IPAddressAllow == [ "localhost" ]
+        && lib.hasInfix "counter name public goto refuse" (table config)
+      )
+    ))
+    (onNftables (
+      fact "with public addresses the private ones stay closed" { network.public = true; } (
+        config:
+        lib.elem "169.254.0.0/16" (launcher config).IPAddressDeny
+        && lib.elem "10.0.0.0/8" (launcher config).IPAddressDeny
+        && !(lib.elem "any" (launcher config).IPAddressDeny)
+        && lib.hasInfix "counter name public accept" (table config)
+      )
+    ))
+    (fact "there is no table where nftables is off" { } (
+      config: !(config.networking.nftables.tables ? codesandbox)
+    ))
+    (fact "clients are members of the socket's group" { clients.a.users = [ "root" ]; } (
+      config: config.users.groups.codesandbox-clients.members == [ "root" ]
+    ))
+    (
+      fact "a host's own kernel settings stay" { } (
+        config: config.boot.kernel.sysctl."kernel.yama.ptrace_scope" == 2
+      )
+      // {
+        host.boot.kernel.sysctl."kernel.yama.ptrace_scope" = 2;
+      }
+    )
+    (fact "metrics have a socket of the daemon's" { metrics.enable = true; } (
+      config: config.systemd.sockets.codesandboxd-metrics.socketConfig.Service == "codesandboxd.service"
+    ))
+  ];
+
+  # The daemon tells the launcher of a reload, and so its unit does not.
+  changes = [
+    (change "a runtime" "reload" "nothing" { runtimes.perl.current.enable = false; })
+    (change "a profile" "reload" "nothing" { profiles.default.run.processes = 7; })
+    (change "the queue" "reload" "nothing" { queue.length = 1000; })
+    (change "clients" "reload" "nothing" { clients.a.users = [ "root" ]; })
+    (change "the number of sandboxes" "reload" "restart" { pools.sandboxes = 50; })
+    (change "the ids" "nothing" "restart" { subordinate_ids.first = 2000000; })
+    (change "metrics" "restart" "nothing" { metrics.enable = true; })
+    (change "the slice" "nothing" "nothing" { slice.MemoryMax = "4G"; })
+    (change "the socket" "nothing" "nothing" { socket.mode = "0600"; })
+    (change "the network" "nothing" "restart" { network.public = true; })
+    (change "the package" "restart" "restart" { package = package "codesandbox-9"; })
+    (
+      change "the package, without the launcher" "restart" "nothing" {
+        package = package "codesandbox-9";
+        launcher.package = package "codesandbox-8";
+      }
+      // {
+        before = {
+          package = package "codesandbox-8";
+          launcher.package = package "codesandbox-8";
+        };
+      }
+    )
+  ];
+}
