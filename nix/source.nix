@@ -9,6 +9,7 @@ in
     fileset = fileset.unions [
       ../Cargo.lock
       ../Cargo.toml
+      ../build.rs
       # Cargo wants to see every target that Cargo.toml names.
       ../benches
       ../profiles

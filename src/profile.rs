@@ -6,12 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The profiles that come with the program: file name and text.
-pub const BUILT_IN: &[(&str, &str)] = &[
-    ("agent", include_str!("../profiles/sandboxes/agent.toml")),
-    ("build", include_str!("../profiles/sandboxes/build.toml")),
-    ("default", include_str!("../profiles/sandboxes/default.toml")),
-    ("judge", include_str!("../profiles/sandboxes/judge.toml")),
-];
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sandboxes.rs"));
 
 /// The system call filters that come with the program: file name and text.
 pub const FILTERS: &[(&str, &str)] = &[("default", include_str!("../profiles/seccomp/default.toml"))];

@@ -167,6 +167,8 @@ fn the_languages_are_those_of_the_code() {
         .unwrap();
     }
     assert_generated("docs/RUNTIMES.md", "languages", &table);
+    let lisp = fs::read_to_string(root().join("profiles/languages/lisp.toml")).unwrap();
+    assert_generated("docs/RUNTIMES.md", "lisp", &format!("```toml\n{lisp}```\n"));
 }
 
 #[test]
@@ -251,4 +253,14 @@ fn every_source_file_says_what_it_is() {
         .filter(|path| !fs::read_to_string(path).unwrap().starts_with("//! "))
         .collect();
     assert!(silent.is_empty(), "files that do not begin with a sentence about themselves: {silent:#?}");
+}
+
+/// What the README tells people to write is a host that is evaluated, and whose units are booted.
+#[test]
+fn the_snippet_for_nixos_is_that_of_the_minimal_host() {
+    let host = fs::read_to_string("hosts/minimal/configuration.nix").unwrap();
+    for document in ["README.md", "docs/OPERATIONS.md"] {
+        let text = fs::read_to_string(document).unwrap();
+        assert!(text.contains(&format!("```nix\n{host}```\n")), "{document} does not have the text of hosts/minimal");
+    }
 }

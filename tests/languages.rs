@@ -78,6 +78,7 @@ languages! {
     haskell: "haskell", "haskell", "hs";
     java: "java", "java", "java";
     javascript: "javascript", "javascript", "js";
+    lisp: "lisp", "lisp", "lisp";
     lua: "lua", "lua", "lua";
     ocaml: "ocaml", "ocaml", "ml";
     perl: "perl", "perl", "pl";

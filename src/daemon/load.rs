@@ -78,13 +78,14 @@ pub(super) async fn anew(path: Option<&Path>, state: &api::State) -> bool {
     let (config, mut catalogue) = match load(path) {
         Ok(loaded) => loaded,
         Err(error) => {
-            error!(%error, "the configuration can't be used; the old one stays");
+            // In the text: whoever reads the journal line by line sees no fields.
+            error!("the configuration can't be used, and the old one stays: {error}");
             return false;
         }
     };
     // The launcher first: what is asked of it from now on it must know.
     if let Err(error) = state.scheduler.reload(&config).await {
-        warn!(%error, "the launcher will read the configuration when it is back");
+        warn!("the launcher will read the configuration when it is back: {error}");
     }
     catalogue.inherit(&state.runtimes());
     let runtimes = catalogue.runtimes().len();

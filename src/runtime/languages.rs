@@ -9,26 +9,7 @@ use serde::Deserialize;
 use super::{Catalogue, Files, Health, Language, Runtime, Version, VersionEntry};
 
 /// Every file of `profiles/languages/`: name and text.
-pub const BUILT_IN: &[(&str, &str)] = &[
-    ("bash", include_str!("../../profiles/languages/bash.toml")),
-    ("c", include_str!("../../profiles/languages/c.toml")),
-    ("cpp", include_str!("../../profiles/languages/cpp.toml")),
-    ("csharp", include_str!("../../profiles/languages/csharp.toml")),
-    ("go", include_str!("../../profiles/languages/go.toml")),
-    ("haskell", include_str!("../../profiles/languages/haskell.toml")),
-    ("java", include_str!("../../profiles/languages/java.toml")),
-    ("javascript", include_str!("../../profiles/languages/javascript.toml")),
-    ("lua", include_str!("../../profiles/languages/lua.toml")),
-    ("ocaml", include_str!("../../profiles/languages/ocaml.toml")),
-    ("perl", include_str!("../../profiles/languages/perl.toml")),
-    ("php", include_str!("../../profiles/languages/php.toml")),
-    ("python", include_str!("../../profiles/languages/python.toml")),
-    ("r", include_str!("../../profiles/languages/r.toml")),
-    ("ruby", include_str!("../../profiles/languages/ruby.toml")),
-    ("rust", include_str!("../../profiles/languages/rust.toml")),
-    ("scala", include_str!("../../profiles/languages/scala.toml")),
-    ("typescript", include_str!("../../profiles/languages/typescript.toml")),
-];
+pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 /// Where to look for runtimes; section `runtimes` of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

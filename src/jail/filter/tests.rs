@@ -4,6 +4,7 @@ use super::*;
 use crate::sys::seccomp::SECCOMP_IOCTL_NOTIF_SEND;
 
 const TEXT: &str = include_str!("../../../profiles/seccomp/default.toml");
+const TEXT_OF_INIT: &str = include_str!("../../../profiles/seccomp/init.toml");
 
 /// Runs a filter as the kernel would.
 fn decide(filter: &Filter, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -116,7 +117,8 @@ fn dangerous_calls_are_held() {
 
 #[test]
 fn another_architecture_is_killed() {
-    for architecture in [0, 0x4000_0003, 0x4000_003e] {
+    // None, and AUDIT_ARCH_I386 and AUDIT_ARCH_ARM, whose programs the kernels of x86_64 and aarch64 run too.
+    for architecture in [0, 0x4000_0003, 0x4000_0028, 0x4000_003e] {
         assert_eq!(decide(&filter(false), architecture, 0, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
     }
 }
@@ -167,15 +169,81 @@ fn a_held_call_is_named_with_what_was_refused() {
     );
 }
 
+/// Every call that a file names.
+fn names(text: &str) -> Vec<String> {
+    let Source { allow, quiet, argument } = toml::from_str(text).unwrap();
+    let allow = allow.into_iter().flat_map(|group| group.calls);
+    let quiet = quiet.into_iter().flat_map(|group| group.calls);
+    allow.chain(quiet).chain(argument.into_iter().map(|entry| entry.call)).collect()
+}
+
+/// In kernels newer than the tables of the crate.
+const NEWER: [&str; 1] = ["rseq_slice_yield"];
+
 #[test]
-fn every_name_in_the_file_is_a_call_somewhere() {
+fn every_name_in_a_file_is_a_call_somewhere() {
     // Calls that one architecture lacks are passed over there; a misspelling would be, everywhere.
-    let source: Source = toml::from_str(TEXT).unwrap();
-    let newer = ["futex_waitv", "rseq_slice_yield", "uprobe"];
-    let names = source.allow.iter().flat_map(|group| &group.calls);
-    let names = names.chain(source.quiet.iter().flat_map(|group| &group.calls));
-    for name in names {
-        let known = name.parse::<Sysno>().is_ok() || newer.contains(&name.as_str());
-        assert!(known || cfg!(not(target_arch = "x86_64")), "{name}");
+    for name in [TEXT, TEXT_OF_INIT].into_iter().flat_map(names) {
+        let known = call_named::<syscalls::x86_64::Sysno>(&name).is_some()
+            || call_named::<syscalls::aarch64::Sysno>(&name).is_some();
+        assert!(known || NEWER.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn what_aarch64_lacks_has_a_successor_in_the_same_file() {
+    // As C libraries have it; the last ones mean something on x86_64 alone.
+    let successors = [
+        ("access", "faccessat"),
+        ("alarm", "setitimer"),
+        ("chown", "fchownat"),
+        ("creat", "openat"),
+        ("dup2", "dup3"),
+        ("epoll_create", "epoll_create1"),
+        ("epoll_wait", "epoll_pwait"),
+        ("eventfd", "eventfd2"),
+        ("fork", "clone"),
+        ("futimesat", "utimensat"),
+        ("getdents", "getdents64"),
+        ("getpgrp", "getpgid"),
+        ("inotify_init", "inotify_init1"),
+        ("lchown", "fchownat"),
+        ("link", "linkat"),
+        ("lstat", "newfstatat"),
+        ("mkdir", "mkdirat"),
+        ("mknod", "mknodat"),
+        ("open", "openat"),
+        ("pause", "ppoll"),
+        ("pipe", "pipe2"),
+        ("poll", "ppoll"),
+        ("readlink", "readlinkat"),
+        ("rename", "renameat"),
+        ("rmdir", "unlinkat"),
+        ("select", "pselect6"),
+        ("signalfd", "signalfd4"),
+        ("stat", "newfstatat"),
+        ("symlink", "symlinkat"),
+        ("time", "clock_gettime"),
+        ("unlink", "unlinkat"),
+        ("utime", "utimensat"),
+        ("utimes", "utimensat"),
+        ("vfork", "clone"),
+    ];
+    let of_x86_64 = ["arch_prctl", "uprobe", "uretprobe"];
+    // Init changes modes by descriptor only.
+    let chmod = ("chmod", "fchmod");
+    for names in [TEXT, TEXT_OF_INIT].map(names) {
+        for name in &names {
+            if call_named::<syscalls::aarch64::Sysno>(name).is_some()
+                || NEWER.contains(&name.as_str())
+                || of_x86_64.contains(&name.as_str())
+            {
+                continue;
+            }
+            let (_, successor) =
+                successors.iter().chain([&chmod]).find(|(old, _)| old == name).unwrap_or_else(|| panic!("{name}"));
+            assert!(names.iter().any(|other| other == successor), "{name} without {successor}");
+            assert!(call_named::<syscalls::aarch64::Sysno>(successor).is_some(), "{successor}");
+        }
     }
 }

@@ -1,0 +1,26 @@
+//! Lists the files of `profiles/`, so that a new language or profile is one new file.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::{env, fs};
+
+fn main() {
+    let out = env::var("OUT_DIR").expect("cargo sets it");
+    for directory in ["languages", "sandboxes"] {
+        let source =
+            Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("profiles").join(directory);
+        // Of the directory: that is what changes when a file comes or goes.
+        println!("cargo::rerun-if-changed={}", source.display());
+        let entries = fs::read_dir(&source).expect("the directory is part of the source");
+        let mut files: Vec<_> = entries.map(|entry| entry.expect("it can be read").path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+        files.sort();
+        let mut list = String::from("&[\n");
+        for file in files {
+            let name = file.file_stem().and_then(|stem| stem.to_str()).expect("names are plain");
+            writeln!(list, "    ({name:?}, include_str!({:?})),", file.display()).expect("a string takes it");
+        }
+        list.push_str("]\n");
+        fs::write(Path::new(&out).join(format!("{directory}.rs")), list).expect("OUT_DIR can be written");
+    }
+}
