@@ -167,6 +167,11 @@ fn the_languages_are_those_of_the_code() {
         .unwrap();
     }
     assert_generated("docs/RUNTIMES.md", "languages", &table);
+    // What Nix writes is compared where there is a nixpkgs; this much can be seen without.
+    let options = fs::read_to_string(root().join("docs/OPTIONS.md")).unwrap();
+    for language in &defaults().languages {
+        assert!(options.contains(&format!("`{}`", language.name)), "run nix/module/reference: no {}", language.name);
+    }
     let lisp = fs::read_to_string(root().join("profiles/languages/lisp.toml")).unwrap();
     assert_generated("docs/RUNTIMES.md", "lisp", &format!("```toml\n{lisp}```\n"));
 }
