@@ -303,7 +303,7 @@ impl Scheduler {
     pub async fn record(&self, runtime: &str, checked: &Checked) {
         let recorded = self.shared.backend.record(runtime, checked).await;
         if let Err(error) = recorded {
-            tracing::warn!(runtime, %error, "the launcher was not told of a self-test");
+            tracing::warn!(runtime, "the launcher was not told of a self-test: {error}");
         }
     }
 

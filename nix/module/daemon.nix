@@ -18,6 +18,9 @@ in
         "codesandbox-launcher.socket"
         "codesandbox-launcher.service"
       ];
+      # Whoever stops or restarts the launcher, by a command and not by a fault, means this as well: only in
+      # one transaction do jobs that run end before their sandboxes do.
+      partOf = [ "codesandbox-launcher.service" ];
       # It calls no programs.
       enableDefaultPath = false;
 

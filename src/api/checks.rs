@@ -78,7 +78,7 @@ pub async fn check_one(state: &State, runtime: &Runtime) -> Result<(), Fault> {
         }
         Err(fault @ (Fault::Unavailable | Fault::Stopping)) => Err(fault),
         Err(fault) => {
-            error!(runtime = runtime.id, %fault, "a self-test could not be run");
+            error!(runtime = runtime.id, "a self-test could not be run: {fault}");
             Ok(())
         }
     }

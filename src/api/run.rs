@@ -209,7 +209,7 @@ impl Followed {
         if kind.is_refusal() {
             debug!(job_id = %self.about.id, ?fault, "a run was refused");
         } else {
-            error!(job_id = %self.about.id, ?fault, "a run failed");
+            error!(job_id = %self.about.id, "a run failed: {fault}");
         }
     }
 }

@@ -62,7 +62,7 @@ fn status(load: Load, available: bool) -> String {
 /// Where no service manager listens this does nothing.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "the service manager could not be told");
+        warn!("the service manager could not be told: {error}");
     }
 }
 

@@ -88,7 +88,7 @@ async fn accept(
     match accepted {
         Ok((stream, client)) => Some((stream, client, place)),
         Err(error) => {
-            warn!(%error, "a connection could not be accepted");
+            warn!("a connection could not be accepted: {error}");
             tokio::time::sleep(ACCEPT_RETRY).await;
             None
         }
@@ -174,7 +174,7 @@ pub(super) fn raise_descriptor_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
-        warn!(%error, "the limit of open files could not be raised");
+        warn!("the limit of open files could not be raised: {error}");
     }
 }
 

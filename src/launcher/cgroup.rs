@@ -20,6 +20,8 @@ use crate::sys::{Call, Errno, Result};
 
 /// Group in which launcher and inits live; systemd's DelegateSubgroup= makes it.
 const SUPERVISOR: &str = "supervisor";
+/// Its share of the processors beside the leaves, which have 100 each: the most that there is.
+const SUPERVISOR_WEIGHT: &str = "10000";
 /// Controllers without which limits are not held by cgroups.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers that are used where they are there.
@@ -102,6 +104,10 @@ pub(super) fn adopt(root: &Path, owner: Option<u32>) -> Result<()> {
     for controller in USEFUL.iter().filter(|name| there.split_ascii_whitespace().any(|there| there == **name)) {
         fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).call("write")?;
     }
+    // Else launcher and inits together would get as little as one program of many that never rest, and
+    // too little to end them in time. What they use is bounded by what they are asked for. Where the file
+    // is not ours to write, it is as it was.
+    drop(fs::write(supervisor.join("cpu.weight"), SUPERVISOR_WEIGHT));
     if let Some(owner) = owner {
         for name in
             ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "supervisor", "supervisor/cgroup.procs"]

@@ -26,7 +26,7 @@ pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
     let mut sandbox = None;
     let result = stages(backend, job, outputs, &events, &mut cancel, &mut sandbox).await;
     if let Err(fault @ Fault::Internal(_)) = &result {
-        tracing::error!(%fault, "a job has failed");
+        tracing::error!("a job has failed: {fault}");
     }
     // A client that does not listen any more does not want to know.
     events.send(result.map(|outcome| Event::Finished(Box::new(outcome)))).await.ok();

@@ -1,0 +1,11 @@
+"""What scenarios import: the same on NixOS and on Debian, where different drivers run them."""
+
+from .client import Answer, bash, begin_jobs, end_jobs, health, python, run_jobs
+from .configuration import add_language, configuration, configure, write
+from .guest import Machine, Skip, payload, place, program
+from .leftovers import finish, leftovers
+
+__all__ = [
+    "Answer", "Machine", "Skip", "add_language", "bash", "begin_jobs", "configuration", "configure", "end_jobs",
+    "finish", "health", "leftovers", "payload", "place", "program", "python", "run_jobs", "write",
+]

@@ -1,0 +1,138 @@
+"""Under systemd, limits are held by cgroup v2 leaves: each verdict, exact usage, leaves used again."""
+
+from codesandbox_vm import begin_jobs, end_jobs, leftovers, python, run_jobs
+
+MEMORY_BOMB = "blocks = []\nwhile True: blocks.append(bytearray(1 << 20))"
+# Each child stays far below the limit; only their sum is above it.
+MEMORY_SPREAD = """
+import os, time
+for _ in range(8):
+    if os.fork() == 0:
+        block = bytearray(16 << 20)
+        time.sleep(60)
+time.sleep(60)
+"""
+DISK_AS_MEMORY = """
+with open('/tmp/filler', 'wb') as file:
+    while True: file.write(bytes(1 << 20))
+"""
+FORK_BOMB = """
+import os
+while True:
+    if os.fork() == 0:
+        import time
+        time.sleep(60)
+"""
+# No process alone uses more than a second.
+CPU_SPREAD = """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        while time.process_time() < 60: pass
+for _ in range(4): os.wait()
+"""
+COSTS = """
+import time
+block = bytearray(100 << 20)
+while time.process_time() < 1.0: pass
+"""
+# Spins for so long by the clock, whatever it is given meanwhile.
+SPIN = """
+import time
+end = time.monotonic() + 4
+while time.monotonic() < end: pass
+"""
+# Says when it begins and when it ends, five seconds later.
+COUNT = """
+import sys, time
+print('begun', flush=True)
+for _ in range(100):
+    time.sleep(0.05)
+print('done')
+"""
+LEAVES = "find /sys/fs/cgroup -name 'leaf-*' | sort"
+# Groups that hold a process.
+BUSY = "grep -lx 'populated 1' $(find /sys/fs/cgroup -path '*/leaf-*/cgroup.events') /dev/null | xargs -r -n1 dirname"
+
+mebibytes = 1 << 20
+
+with subtest("memory: of one process, of many together, and of files; all are killed together"):
+    limits = {"memory_bytes": 64 * mebibytes}
+    hello, alone, spread, disk = run_jobs(
+        machine,
+        python("print('hello')", limits=limits),
+        python(MEMORY_BOMB, limits=limits),
+        python(MEMORY_SPREAD, limits=limits),
+        python(DISK_AS_MEMORY, limits=limits),
+    )
+    assert hello["run"]["status"] == "ok" and hello["run"]["stdout"] == "hello\n", hello
+    assert hello["limits"]["enforced_by"] == "cgroup2", hello
+    for answer in (alone, spread, disk):
+        assert answer["run"]["status"] == "memory_exceeded", answer
+        assert answer["run"]["usage"]["memory_peak_bytes"] <= 64 * mebibytes, answer
+    # It was the kernel's killer, and in a sandbox's group: the host had memory left.
+    machine.succeed("journalctl --sync; journalctl --dmesg --no-pager | grep -q 'oom-kill:constraint=CONSTRAINT_MEMCG'")
+    machine.fail("journalctl --dmesg --no-pager | grep 'oom-kill:constraint=CONSTRAINT_NONE'")
+
+with subtest("processes, and processor time of many together"):
+    bomb, cpu = run_jobs(
+        machine,
+        python(FORK_BOMB, limits={"processes": 16}),
+        python(CPU_SPREAD, limits={"cpu_time_ms": 3_000, "cpu_millis": 2_000}),
+    )
+    assert bomb["run"]["status"] == "processes_exceeded", bomb
+    assert bomb["run"]["usage"]["processes_peak"] == 16, bomb
+    assert cpu["run"]["status"] == "cpu_time_exceeded", cpu
+    assert 3_000 <= cpu["run"]["usage"]["cpu_time_ms"] < 6_000, cpu
+
+with subtest("the share of the processors"):
+    quarter, whole = run_jobs(
+        machine,
+        python(SPIN, limits={"cpu_millis": 250}),
+        python(SPIN, limits={"cpu_millis": 1_000}),
+    )
+    for answer in (quarter, whole):
+        assert answer["run"]["status"] == "ok", answer
+    share = [one["run"]["usage"]["cpu_time_ms"] / one["run"]["usage"]["wall_time_ms"] for one in (quarter, whole)]
+    # A period of 100 ms that has begun is paid in full.
+    assert share[0] < 0.30 < 0.50 < share[1], share
+
+with subtest("usage is exact, and a leaf that is used again remembers nothing"):
+    costs, small = run_jobs(machine, python(COSTS), python("print('small')"))
+    used = costs["run"]["usage"]
+    assert 1_000 <= used["cpu_time_ms"] < 4_000, used
+    assert 100 * mebibytes <= used["memory_peak_bytes"] < 140 * mebibytes, used
+    assert used["processes_peak"] == 1, used
+    assert small["run"]["usage"]["memory_peak_bytes"] < 50 * mebibytes, small
+    assert small["run"]["usage"]["cpu_time_ms"] < used["cpu_time_ms"], (small, used)
+    before = machine.succeed(LEAVES)
+    run_jobs(machine, *[python("print('again')")] * 4)
+    t.assertEqual(before, machine.succeed(LEAVES))
+
+with subtest("a sandbox that is frozen stands still, goes on when it is thawed, and can be ended as it is"):
+    # Small, so that the guest's memory is enough for both at one time.
+    count = {"memory_bytes": 128 * mebibytes}
+    begin_jobs(machine, "frozen", python(COUNT, limits=count), python(COUNT, limits=count | {"wall_time_ms": 15_000}))
+    groups = machine.wait_until_succeeds(f"test $({BUSY} | wc -l) = 2 && {BUSY}").split()
+    machine.succeed(*(f"echo 1 > {group}/cgroup.freeze" for group in groups))
+    for group in groups:
+        machine.wait_until_succeeds(f"grep -qx 'frozen 1' {group}/cgroup.events")
+    usage = machine.succeed(*(f"grep usage_usec {group}/cpu.stat" for group in groups))
+    machine.sleep(2)
+    t.assertEqual(usage, machine.succeed(*(f"grep usage_usec {group}/cpu.stat" for group in groups)))
+    # The time of the tighter one is up while both are frozen.
+    machine.wait_until_succeeds(f"test $({BUSY} | wc -l) = 1")
+    machine.succeed(*(f"test ! -d {group} || echo 0 > {group}/cgroup.freeze" for group in groups))
+    answers = sorted((one["body"]["run"] for one in end_jobs(machine, "frozen")), key=lambda run: run["status"])
+    t.assertEqual([run["status"] for run in answers], ["ok", "wall_time_exceeded"])
+    t.assertEqual(answers[0]["stdout"], "begun\ndone\n")
+    t.assertNotIn("done", answers[1]["stdout"])
+
+# The daemon, and every client, survived all of it; and the next program is not affected.
+again, = run_jobs(machine, python("print('again')"))
+assert again["run"]["stdout"] == "again\n" and again["run"]["usage"]["processes_peak"] == 1, again
+machine.succeed("systemctl is-active codesandboxd.service codesandbox-launcher.service")
+
+# Leaves wait for their next sandbox, empty, as long as the launcher runs, and go with it.
+machine.succeed(f"test -z \"$({BUSY})\"")
+assert any("leaf-" in line for line in leftovers(machine))

@@ -1,0 +1,2 @@
+# The table comes with nftables, which a host need not have.
+{ networking.nftables.enable = true; }
