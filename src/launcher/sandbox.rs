@@ -227,7 +227,11 @@ impl Sandbox {
         let Phase::Running(run) = &mut self.phase else {
             return Ok(());
         };
-        run.killed_for.get_or_insert(cause);
+        if run.killed_for.is_none() {
+            run.killed_for = Some(cause);
+            // The limit that was watched may be met before the end is noticed, and is not the cause then.
+            self.timer = Some(Instant::now() + INIT_DEADLINE);
+        }
         match &mut self.leaf {
             Some(leaf) => leaf.kill()?,
             None => {
@@ -339,7 +343,6 @@ impl Sandbox {
             self.plan_next_look(now);
             return Ok(());
         };
-        self.timer = Some(now + INIT_DEADLINE);
         self.kill(cause).map_err(|errno| errno.to_string())
     }
 
