@@ -77,10 +77,12 @@ rec {
       libraries ${libraries}/lib:${glibc}/lib "$module"
     done
   '';
-  # `env`, which scripts name in their first line.
+  # `env`, which scripts name in their first line, and the small programs that they take for granted.
   tools = make "tools" ''
     mkdir -p "$out/bin"
     cp ${busybox}/busybox "$out/bin/busybox"
-    ln -s busybox "$out/bin/env"
+    for name in cat cp env head ls mkdir mv rm seq sleep sort tail tr wc; do
+      ln -s busybox "$out/bin/$name"
+    done
   '';
 }
