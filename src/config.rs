@@ -156,16 +156,27 @@ pub enum ConfigError {
     Source(#[from] SourceError),
 }
 
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {error}")]
+pub struct Located {
+    /// File and line, as far as there are any: `config.json:12`.
+    pub place: String,
+    /// What is wrong there.
+    pub error: Box<ConfigError>,
+}
+
 fn filters() -> String {
     profile::FILTERS.iter().map(|(name, _)| format!("{name:?}")).collect::<Vec<_>>().join(", ")
 }
 
 impl ConfigError {
-    /// File and line that this error is about, as far as there are any: `config.json:12`.
+    /// The same with the file and the line that it is about, as far as there are any.
     #[must_use]
-    pub fn place_in(&self, path: Option<&Path>, text: &str) -> String {
+    pub fn located(self, path: Option<&Path>, text: &str) -> Located {
         let file = path.map_or("the defaults".into(), |path| path.display().to_string());
-        self.line_in(text).map_or(file.clone(), |line| format!("{file}:{line}"))
+        let place = self.line_in(text).map_or(file.clone(), |line| format!("{file}:{line}"));
+        Located { place, error: Box::new(self) }
     }
 
     /// The line, from 1, of a configuration's text that this error is about, where there is one.

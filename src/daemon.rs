@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::api::{self, checks};
 use crate::backend::{Backend, BackendError};
-use crate::config::{Config, ConfigError, EXIT_CONFIG};
+use crate::config::{Config, EXIT_CONFIG, Located};
 use crate::launcher;
 use crate::runtime::{Catalogue, Health};
 use crate::scheduler::{Fault, Scheduler};
@@ -86,13 +86,8 @@ pub enum DaemonError {
         error: std::io::Error,
     },
     /// The configuration can't be used.
-    #[error("{place}: {error}")]
-    Config {
-        /// Its file and the line, as far as there is one.
-        place: String,
-        /// What is wrong with it.
-        error: Box<ConfigError>,
-    },
+    #[error(transparent)]
+    Config(#[from] Located),
     /// There is nothing to listen on.
     #[error("no socket: give --listen, or start it by codesandboxd.socket")]
     NoSocket,
@@ -136,7 +131,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("codesandboxd: {error}");
-            let of_config = matches!(error, DaemonError::Config { .. } | DaemonError::File { .. });
+            let of_config = matches!(error, DaemonError::Config(_) | DaemonError::File { .. });
             ExitCode::from(if of_config { EXIT_CONFIG } else { 1 })
         }
     }

@@ -68,7 +68,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     result.unwrap_or_else(|error| {
         eprintln!("codesandbox-launcher: {error}");
         // No restart would help where it is the configuration: the unit knows the status.
-        if matches!(error, LauncherError::Config { .. }) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        if matches!(error, LauncherError::Config(_)) { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
     })
 }
 
@@ -84,13 +84,8 @@ pub enum LauncherError {
         error: std::io::Error,
     },
     /// The configuration can't be used.
-    #[error("{place}: {error}")]
-    Config {
-        /// Its file and the line, as far as there is one.
-        place: String,
-        /// What is wrong with it.
-        error: Box<crate::config::ConfigError>,
-    },
+    #[error(transparent)]
+    Config(#[from] crate::config::Located),
     /// A filter can't be built.
     #[error(transparent)]
     Filter(#[from] crate::jail::filter::FilterError),

@@ -65,8 +65,7 @@ fn configured(place: &Place) -> Result<Option<PathBuf>, String> {
         None => return Ok(None),
     };
     let text = read(&config)?;
-    let parsed =
-        Config::parse(&text).map_err(|error| format!("{}: {error}", error.place_in(Some(config.as_path()), &text)))?;
+    let parsed = Config::parse(&text).map_err(|error| error.located(Some(&config), &text).to_string())?;
     Ok(parsed.runtimes.manifest)
 }
 

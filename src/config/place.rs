@@ -45,7 +45,7 @@ pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
         value = inner;
         rest = after.trim_start_matches('.');
     }
-    found.map(|start| 1 + text.get(..start).unwrap_or_default().matches('\n').count())
+    found.map(|start| line_at(text, start))
 }
 
 /// The property whose name `key` begins with, where it starts, and what is left of the key. A name
@@ -68,7 +68,12 @@ fn property<'a, 'b, 'c>(object: &'b Object<'a>, key: &'c str) -> Option<(usize, 
 pub(super) fn repeated(text: &str) -> Option<(String, usize)> {
     let parsed = parse_to_ast(text, &CollectOptions::default(), &STRICT).ok()?;
     let (key, start) = repeated_in(&parsed.value?, "")?;
-    Some((key, 1 + text.get(..start).unwrap_or_default().matches('\n').count()))
+    Some((key, line_at(text, start)))
+}
+
+/// The line, from 1, of a byte of the text.
+fn line_at(text: &str, start: usize) -> usize {
+    1 + text.get(..start).unwrap_or_default().matches('\n').count()
 }
 
 fn repeated_in(value: &Value<'_>, place: &str) -> Option<(String, usize)> {

@@ -41,10 +41,7 @@ impl<'a> Source<'a> {
 
     /// Adds file and line to what is wrong.
     fn explain<T>(&self, result: Result<T, ConfigError>) -> Result<T, DaemonError> {
-        result.map_err(|error| DaemonError::Config {
-            place: error.place_in(self.path, &self.text),
-            error: Box::new(error),
-        })
+        result.map_err(|error| error.located(self.path, &self.text).into())
     }
 }
 

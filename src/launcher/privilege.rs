@@ -27,7 +27,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
 use super::{Arguments, Delegation, During, LauncherError, cgroup, ids};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config};
 use crate::runtime::Catalogue;
 use crate::sys::process::{self, ExitStatus, Side};
 use crate::sys::{Call, fs as sys_fs};
@@ -167,29 +167,32 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     }
 }
 
-pub(super) fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), LauncherError> {
-    let read =
-        |path: &Path| fs::read_to_string(path).map_err(|error| LauncherError::File { path: path.to_owned(), error });
-    let config_text = path.map_or_else(|| Ok("{}".to_owned()), read)?;
-    let config = parse(path, &config_text)?;
-    let manifest = config.manifest().map_err(|error| explain(path, &config_text, error))?;
-    Ok((Texts { config: config_text, manifest }, config))
+fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), LauncherError> {
+    let text = path.map_or_else(|| Ok("{}".to_owned()), read)?;
+    let config = parse(path, &text)?;
+    Ok((Texts::of(path, text, &config)?, config))
 }
 
-fn parse(path: Option<&Path>, text: &str) -> Result<Config, LauncherError> {
-    Config::parse(text).map_err(|error| explain(path, text, error))
+pub(super) fn read(path: &Path) -> Result<String, LauncherError> {
+    fs::read_to_string(path).map_err(|error| LauncherError::File { path: path.to_owned(), error })
 }
 
-/// What texts mean: the configuration, and the runtimes that are there by it.
-pub(super) fn understand(path: Option<&Path>, texts: &Texts) -> Result<(Config, Catalogue), LauncherError> {
-    let config = parse(path, &texts.config)?;
-    let catalogue = config.catalogue(texts.manifest.as_deref(), &|path| path.exists());
-    Ok((config, catalogue.map_err(|error| explain(path, &texts.config, error))?))
+pub(super) fn parse(path: Option<&Path>, text: &str) -> Result<Config, LauncherError> {
+    Ok(Config::parse(text).map_err(|error| error.located(path, text))?)
 }
 
-/// Adds file and line to what is wrong with a configuration.
-fn explain(path: Option<&Path>, text: &str, error: ConfigError) -> LauncherError {
-    LauncherError::Config { place: error.place_in(path, text), error: Box::new(error) }
+impl Texts {
+    /// The text of a configuration, and that of the manifest which it names.
+    pub(super) fn of(path: Option<&Path>, text: String, config: &Config) -> Result<Self, LauncherError> {
+        let manifest = config.manifest().map_err(|error| error.located(path, &text))?;
+        Ok(Self { config: text, manifest })
+    }
+
+    /// The runtimes that are there by them.
+    pub(super) fn runtimes(&self, path: Option<&Path>, config: &Config) -> Result<Catalogue, LauncherError> {
+        let found = config.catalogue(self.manifest.as_deref(), &|path| path.exists());
+        Ok(found.map_err(|error| error.located(path, &self.config))?)
+    }
 }
 
 fn find_socket(arguments: &Arguments) -> Result<(OwnedFd, bool), LauncherError> {

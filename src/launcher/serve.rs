@@ -6,7 +6,7 @@ mod sandboxes;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -115,7 +115,8 @@ fn shared_profiles(config: &Config) -> HashMap<String, Arc<Profile>> {
 
 impl Server {
     fn new(settled: &Settled, texts: Texts) -> Result<Self, LauncherError> {
-        let (config, catalogue) = privilege::understand(settled.config.as_deref(), &texts)?;
+        let config = privilege::parse(settled.config.as_deref(), &texts.config)?;
+        let catalogue = texts.runtimes(settled.config.as_deref(), &config)?;
         let mut filters = HashMap::new();
         for (name, text) in FILTERS {
             for loopback in [false, true] {
@@ -241,13 +242,10 @@ impl Server {
         let Some(path) = self.config_path.as_deref() else {
             return;
         };
-        let read = privilege::read_texts(Some(path)).and_then(|(texts, _)| {
-            let understood = (texts != self.texts).then(|| privilege::understand(Some(path), &texts)).transpose()?;
-            Ok(understood.map(|(config, catalogue)| (texts, config, catalogue)))
-        });
+        let changed = self.read_changed(path);
         // Made again when they are asked for.
         self.templates.clear();
-        match read {
+        match changed {
             Ok(None) => {}
             Ok(Some((texts, config, mut catalogue))) => {
                 if config.launcher != self.config.launcher {
@@ -260,6 +258,19 @@ impl Server {
             }
             Err(error) => eprintln!("codesandbox-launcher: the old configuration stays, because {error}"),
         }
+    }
+
+    /// The configuration where it has changed. Every connection asks, so what has not is not parsed.
+    fn read_changed(&self, path: &Path) -> Result<Option<(Texts, Config, Catalogue)>, LauncherError> {
+        let text = privilege::read(path)?;
+        let same = text == self.texts.config;
+        let config = if same { self.config.clone() } else { privilege::parse(Some(path), &text)? };
+        let texts = Texts::of(Some(path), text, &config)?;
+        if texts == self.texts {
+            return Ok(None);
+        }
+        let catalogue = texts.runtimes(Some(path), &config)?;
+        Ok(Some((texts, config, catalogue)))
     }
 
     fn handle_timers(&mut self) {
