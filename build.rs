@@ -23,4 +23,19 @@ fn main() {
         list.push_str("]\n");
         fs::write(Path::new(&out).join(format!("{directory}.rs")), list).expect("OUT_DIR can be written");
     }
+    let warm = Path::new(&env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("profiles/warm");
+    println!("cargo::rerun-if-changed={}", warm.display());
+    let mut boots: Vec<_> = fs::read_dir(&warm)
+        .expect("the directory is part of the source")
+        .map(|entry| entry.expect("it can be read").path())
+        .collect();
+    boots.retain(|file| file.extension().is_none_or(|extension| extension != "md"));
+    boots.sort();
+    let mut list = String::from("&[\n");
+    for boot in boots {
+        let name = boot.file_name().and_then(|name| name.to_str()).expect("names are plain");
+        writeln!(list, "    ({name:?}, include_bytes!({:?})),", boot.display()).expect("a string takes it");
+    }
+    list.push_str("]\n");
+    fs::write(Path::new(&out).join("warm.rs"), list).expect("OUT_DIR can be written");
 }

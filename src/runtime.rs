@@ -14,10 +14,12 @@ use serde::{Deserialize, Serialize};
 mod command;
 mod languages;
 mod select;
+mod warm;
 
 pub use command::{BASE_ENVIRONMENT, CommandLine, Program};
 pub use languages::{BUILT_IN, SourceError, Sources, StoreManifest, StoreRuntime, Tree, find};
 pub use select::{Choice, UnknownRuntime};
+pub use warm::{BOOT, BOOT_DIRECTORY, Warm};
 
 /// How one language is compiled, run and checked; one file of `profiles/languages/`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -40,6 +42,8 @@ pub struct Language {
     pub compile: Option<Command>,
     /// How to run.
     pub run: Command,
+    /// How to start the interpreter before the program is known, where that is faster.
+    pub warm: Option<Warm>,
     /// A program that shows that the runtime works.
     pub self_test: SelfTest,
     /// How to learn the exact version.
@@ -124,6 +128,13 @@ pub struct VersionEntry {
     pub extra_paths: Vec<PathBuf>,
     /// Month in which upstream ended its support.
     pub deprecated_since: Option<String>,
+    /// Whether the language's warm start works for this version and is faster.
+    #[serde(default = "yes")]
+    pub warm: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A version: numbers between dots, then whatever else upstream writes.
