@@ -14,6 +14,9 @@ use clients::{Clients, ClientsError};
 
 pub mod clients;
 mod place;
+mod pool;
+
+pub use pool::{Pool, RuntimePool};
 
 /// Exit status of a program whose configuration can't be used: EX_CONFIG of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
@@ -29,6 +32,8 @@ pub struct Config {
     pub service: Service,
     /// The launcher.
     pub launcher: Launcher,
+    /// Sandboxes that wait.
+    pub pool: Pool,
     /// Clients by name.
     pub clients: Clients,
     /// Profiles by name.
@@ -137,6 +142,14 @@ pub enum ConfigError {
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
+    /// Numbers of the pool contradict one another.
+    #[error("{key}: {reason}")]
+    Pool {
+        /// The key at fault.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// There must be a profile for requests that name none.
     #[error("profiles: there must be one called \"default\"")]
     NoDefaultProfile,
@@ -186,7 +199,7 @@ impl ConfigError {
             Self::Syntax(error) => return Some(error.line()),
             Self::Repeated { line, .. } => return Some(*line),
             Self::Manifest(_) | Self::ManifestFile { .. } => "runtimes.manifest".to_owned(),
-            Self::Shape { key, .. } => key.clone(),
+            Self::Shape { key, .. } | Self::Pool { key, .. } => key.clone(),
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
             Self::Client(error) => error.key.clone(),
@@ -236,6 +249,7 @@ impl Config {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
             launcher: section("launcher", raw.launcher)?,
+            pool: section("pool", raw.pool)?,
             clients: Clients::new(clients),
             profiles,
             languages,
@@ -259,7 +273,7 @@ impl Config {
             return Err(ConfigError::NoDefaultProfile);
         }
         self.clients.check(&self.profiles)?;
-        Ok(())
+        self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
     }
 
     /// The text of the manifest, where one is configured.
@@ -291,6 +305,7 @@ struct Raw {
     runtimes: Value,
     service: Value,
     launcher: Value,
+    pool: Value,
     clients: BTreeMap<String, Value>,
     profiles: BTreeMap<String, Value>,
     languages: BTreeMap<String, Value>,

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, clock_us};
 use crate::config::clients::Quota;
 use crate::config::{Config, Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
@@ -96,6 +96,8 @@ struct Waiting {
     job: Job,
     events: mpsc::Sender<Item>,
     cancel: watch::Receiver<bool>,
+    /// When it was submitted, by the monotonic clock.
+    submitted_us: u64,
 }
 
 type Item = Result<Event, Fault>;
@@ -160,6 +162,14 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
+    /// The sandbox was lost; the text is for the journal, not for clients.
+    #[error("{reason}")]
+    Lost {
+        /// Why.
+        reason: String,
+        /// Whether the program may have begun.
+        had_begun: bool,
+    },
     /// We failed; the text is for the journal, not for clients.
     #[error("{0}")]
     Internal(String),
@@ -170,6 +180,7 @@ impl From<BackendError> for Fault {
         match error {
             BackendError::Gone => Self::Unavailable,
             BackendError::Input { index, reason } => Self::Input { index, reason },
+            BackendError::Lost { reason, had_begun } => Self::Lost { reason, had_begun },
             BackendError::Failed(reason) => Self::Internal(reason),
         }
     }
@@ -228,7 +239,7 @@ impl Scheduler {
             return Err(Refused::Stopping);
         }
         let retry_after = self.shared.retry_after(&state);
-        let waiting = Waiting { job, events, cancel: cancelled };
+        let waiting = Waiting { job, events, cancel: cancelled, submitted_us: clock_us() };
         state.queue.push(quota, waiting).map_err(|full| match full {
             Full::All => Refused::QueueFull { most: state.bounds.queue_length, retry_after },
             Full::Client => {
