@@ -373,8 +373,15 @@ impl Sandbox {
                 self.timer = Some(Instant::now() + INIT_DEADLINE);
                 self.conclude(news)
             }
-            // It died while it waited for a job.
-            _ => Err("the program that waited has died".to_owned()),
+            _ => {
+                // It died while it waited for a job. Nothing tells a second time that it is to be reaped.
+                if let Some(program) = self.program.take()
+                    && process::reap(program.child.pid).map_err(text)?.is_none()
+                {
+                    self.program = Some(program);
+                }
+                Err("the program that waited has died".to_owned())
+            }
         }
     }
 

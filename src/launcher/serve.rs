@@ -48,8 +48,9 @@ pub(super) fn run(settled: &str) -> Result<(), LauncherError> {
     } else {
         server.only_client = true;
         server.connect(socket).during("serve the client")?;
+        // A daemon that connects has the configuration read anew first, and then these are made.
+        server.expect_floors();
     }
-    server.expect_floors();
     server.serve()
 }
 
