@@ -24,6 +24,8 @@ local({
     unlink(pipe)
     if (!length(readBin(job, raw(), 65536L))) quit("no", 0L, FALSE)
     close(job)
+    # The other side ends now; the program must not see it.
+    while (length(list.files("/proc", "^[0-9]+$")) > 1L) NULL
 
     # R holds the empty file open, so it gets the program's text; the name already leads to the
     # file of the job.

@@ -31,7 +31,7 @@ const WARM_BYTES: u64 = 16 << 20;
 const PARKED_COST: Duration = Duration::from_millis(3);
 const WARM_COST: Duration = Duration::from_millis(50);
 /// Sandboxes of one kind that may fail one after another, before no more are made for a while.
-const FAILURES: u32 = 3;
+const FAILURES: u32 = 8;
 /// That while.
 const PAUSE: Duration = Duration::from_secs(60);
 

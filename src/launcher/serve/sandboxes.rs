@@ -156,7 +156,8 @@ impl Server {
             }
         }
         let path = sandbox.path;
-        let result = result.and_then(|()| match sandbox.program.as_ref().or(sandbox.running()) {
+        // Whatever has failed: a program that nobody watches would never be reaped.
+        let is_watched = match sandbox.program.as_ref().or(sandbox.running()) {
             Some(program) if Some(program.child.pid) != watched => {
                 // Once: it stays readable from its end until it is closed, and would wake us all that time.
                 let once =
@@ -174,7 +175,8 @@ impl Server {
                     })
             }
             _ => Ok(()),
-        });
+        };
+        let result = result.and(is_watched);
         if let Some((connection, lease)) = owner {
             if let Some(streams) = news.started {
                 self.reply(connection, &Reply::Started { lease, path }, streams.into());
