@@ -248,6 +248,8 @@ pub struct OutputFile {
     pub path: Vec<u8>,
     /// Its bytes.
     pub content: Vec<u8>,
+    /// Whether it may be executed.
+    pub executable: bool,
 }
 
 /// A file that matched a pattern and is not handed out.

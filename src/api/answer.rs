@@ -134,7 +134,7 @@ pub(super) mod tests {
         Outcome {
             compile: None,
             run: Some(run),
-            files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'] }],
+            files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'], executable: false }],
             omitted: vec![OmittedFile { path: b"\xfe".to_vec(), reason: "too large".into() }],
             enforced_by: EnforcedBy::Cgroup2,
         }

@@ -278,9 +278,13 @@ impl Lease {
     }
 
     pub(super) async fn ended(&mut self) -> Result<Ending, BackendError> {
-        match self.next().await? {
-            Reply::Ended { ending, .. } => Ok(ending),
-            other => Err(unexpected(&other)),
+        loop {
+            match self.next().await? {
+                Reply::Ended { ending, .. } => return Ok(ending),
+                // Of files that were handed out before this program was started; the pipe told as much.
+                Reply::Collected { .. } => {}
+                other => return Err(unexpected(&other)),
+            }
         }
     }
 

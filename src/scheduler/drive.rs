@@ -95,7 +95,7 @@ fn internal(error: std::io::Error) -> Fault {
 
 fn wanted(patterns: Vec<String>, outputs: Outputs) -> Wanted {
     let Outputs { files, bytes, depth, entries, time_ms } = outputs;
-    Wanted { patterns, files, bytes, depth, entries, time_ms }
+    Wanted { patterns, files, bytes, depth, entries, time_ms, whole: false }
 }
 
 /// Runs one stage to its end.
