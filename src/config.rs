@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
+use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
 
+pub mod cache;
 pub mod clients;
 mod place;
 
@@ -27,6 +29,8 @@ pub struct Config {
     pub runtimes: Sources,
     /// The daemon.
     pub service: Service,
+    /// What compilers made, to be used again.
+    pub cache: Cache,
     /// The launcher.
     pub launcher: Launcher,
     /// Clients by name.
@@ -134,6 +138,9 @@ pub enum ConfigError {
         /// Name of the filter.
         filter: String,
     },
+    /// The cache can't be as it is asked for.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
@@ -189,6 +196,7 @@ impl ConfigError {
             Self::Shape { key, .. } => key.clone(),
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
+            Self::Cache(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
             Self::Source(error) => error.key(),
@@ -235,6 +243,7 @@ impl Config {
         let config = Self {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
+            cache: section("cache", raw.cache)?,
             launcher: section("launcher", raw.launcher)?,
             clients: Clients::new(clients),
             profiles,
@@ -258,6 +267,7 @@ impl Config {
         if !self.profiles.contains_key("default") {
             return Err(ConfigError::NoDefaultProfile);
         }
+        self.cache.check()?;
         self.clients.check(&self.profiles)?;
         Ok(())
     }
@@ -290,6 +300,7 @@ impl Config {
 struct Raw {
     runtimes: Value,
     service: Value,
+    cache: Value,
     launcher: Value,
     clients: BTreeMap<String, Value>,
     profiles: BTreeMap<String, Value>,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,17 @@ pub struct Job {
     pub stdin: Vec<u8>,
     /// Patterns of files to hand out; empty for none.
     pub outputs: Vec<String>,
+}
+
+/// What tells one state of a runtime's files from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    /// Paths whose content never changes: those of a closure.
+    pub closure: Vec<PathBuf>,
+    /// Directory that is the root of the others; `/` where they are the host's.
+    pub root: PathBuf,
+    /// Files below it that are replaced when the runtime is.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// Name of a job: a random UUID.
