@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Cause, FilePath, Step};
-use crate::profile::Limits;
+use crate::profile::{Limits, Policy};
 
 mod verdict;
 
@@ -33,6 +33,18 @@ pub struct Job {
     pub stdin: Vec<u8>,
     /// Patterns of files to hand out; empty for none.
     pub outputs: Vec<String>,
+    /// What its compile stage rests on; absent where its result is neither to be kept nor to be taken
+    /// from what was kept.
+    pub basis: Option<Basis>,
+}
+
+/// What decides, besides what the job itself says, what its compile stage makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// What a program under its profile meets.
+    pub policy: Policy,
+    /// What compiles it.
+    pub toolchain: Toolchain,
 }
 
 /// What tells one state of a runtime's files from another.
@@ -228,6 +240,8 @@ pub struct StageResult {
     pub denied: Vec<Denial>,
     /// The limits that it ran under.
     pub limits: Limits,
+    /// Whether it did not run for this job: what it made for an earlier one was there.
+    pub cached: bool,
 }
 
 /// What became of a job.
@@ -280,6 +294,8 @@ pub enum Event {
     Started,
     /// A stage begins.
     Stage(Stage),
+    /// The compile stage begins, and does not run: what it made for an earlier job is there.
+    Cached,
     /// The program wrote to standard output.
     Stdout(Vec<u8>),
     /// The program wrote to standard error.

@@ -44,6 +44,10 @@ pub struct RunRequest {
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
+    /// Whether the compile stage may be taken from the cache, and kept in it; true where absent. Without
+    /// effect for languages that are not compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<bool>,
 }
 
 /// A file to write into `/workspace`. Exactly one of `content` and `content_base64` is given.
@@ -124,6 +128,10 @@ pub struct StageResponse {
     pub usage: UsageResponse,
     /// System calls that were refused, whether or not it ended because of them.
     pub denied: Vec<Denial>,
+    /// Of a compile stage, where it is always there: whether it did not run, because what it makes was
+    /// known from an earlier one. All else is then told of that one, its usage too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<bool>,
 }
 
 /// How bytes are written in a JSON string.
@@ -211,6 +219,10 @@ pub enum StreamEvent {
         id: String,
         /// Which stage.
         stage: Stage,
+        /// Of a compile stage, where it is always there: whether it does not run, because what it makes
+        /// is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cached: Option<bool>,
     },
     /// The program wrote to standard output.
     Stdout(Output),

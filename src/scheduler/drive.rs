@@ -1,4 +1,4 @@
-//! Carries one job through its stages: open, files, compile, run, hand out, close.
+//! Carries one job through its stages: ask the cache, open, files, compile, run, hand out, close.
 
 use std::io::pipe;
 use std::os::fd::AsFd;
@@ -7,24 +7,31 @@ use std::time::Duration;
 use nix::sys::stat::{Mode, fchmod};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::compile::{self, Prior};
 use super::{Fault, Item, Waiting, output};
 use crate::backend::{Backend, Order, Sandbox};
+use crate::cache::Cache;
 use crate::config::Outputs;
 use crate::job::{Event, Exit, Job, Outcome, Stage, StageRequest, StageResult, Status, verdict};
-use crate::plan::{Archive, ArchivedFile, Cause, Spec, Wanted};
+use crate::plan::{Cause, Spec, Wanted};
 
 /// How much longer than its limit a stage may take before we stop waiting for the backend.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a job and tells its client all that happens; returns when its sandbox is gone.
-pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
+pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting: Waiting, outputs: Outputs) {
     let Waiting { job, events, mut cancel } = waiting;
     if *cancel.borrow() {
         events.send(Err(Fault::Cancelled)).await.ok();
         return;
     }
     let mut sandbox = None;
-    let result = stages(backend, job, outputs, &events, &mut cancel, &mut sandbox).await;
+    let result = async {
+        tell(&events, Event::Started).await;
+        let (job, prior) = compile::look_up(cache, client, job, &mut cancel).await;
+        stages(backend, job, prior, outputs, &events, &mut cancel, &mut sandbox).await
+    };
+    let result = result.await;
     if let Err(fault @ Fault::Internal(_)) = &result {
         tracing::error!("a job has failed: {fault}");
     }
@@ -40,30 +47,31 @@ pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
 async fn stages(
     backend: &Backend,
     job: Job,
+    prior: Prior,
     outputs: Outputs,
     events: &mpsc::Sender<Item>,
     cancel: &mut watch::Receiver<bool>,
     slot: &mut Option<Sandbox>,
 ) -> Result<Outcome, Fault> {
-    tell(events, Event::Started).await;
-    let limits = [Some(&job.run), job.compile.as_ref()].into_iter().flatten().map(|stage| &stage.limits);
-    let order = Order {
-        runtime: job.runtime,
-        profile: job.profile,
-        disk_bytes: limits.clone().map(|limits| limits.disk_bytes).max().unwrap_or(0),
-        disk_files: limits.map(|limits| limits.disk_files).max().unwrap_or(0),
-    };
-    let files = job.files.into_iter().map(|file| ArchivedFile {
-        path: file.path,
-        content: file.content,
-        executable: file.executable,
-    });
-    let sandbox = slot.insert(backend.open(&order, &Archive { files: files.collect() }).await?);
+    let (disk_bytes, disk_files) = compile::disk(&job);
+    let order = Order { runtime: job.runtime, profile: job.profile, disk_bytes, disk_files };
+    let files = prior.files(job.files);
+    let opened = backend.open(&order, &files).await;
+    let sandbox = slot.insert(opened.map_err(|error| prior.explain(error))?);
     let enforced_by = backend.enforced_by().ok_or(Fault::Unavailable)?;
     let mut outcome = Outcome { compile: None, run: None, files: Vec::new(), omitted: Vec::new(), enforced_by };
     if let Some(compile) = &job.compile {
-        tell(events, Event::Stage(Stage::Compile)).await;
-        let result = stage(sandbox, compile, &[], events, cancel).await?;
+        let result = match prior {
+            Prior::Known(entry) => compile::tell_known(&entry, compile.limits, events).await,
+            Prior::Unknown(claim) => {
+                tell(events, Event::Stage(Stage::Compile)).await;
+                let result = stage(sandbox, compile, &[], events, cancel).await?;
+                if let Some(claim) = claim {
+                    claim.keep(sandbox, &result, cancel).await;
+                }
+                result
+            }
+        };
         let went_well = result.status == Status::Ok;
         outcome.compile = Some(result);
         if !went_well {
@@ -84,12 +92,12 @@ async fn stages(
     Ok(outcome)
 }
 
-async fn tell(events: &mpsc::Sender<Item>, event: Event) {
+pub(super) async fn tell(events: &mpsc::Sender<Item>, event: Event) {
     // A client that does not listen any more has cancelled the job, which is seen elsewhere.
     events.send(Ok(event)).await.ok();
 }
 
-fn internal(error: std::io::Error) -> Fault {
+pub(super) fn internal(error: std::io::Error) -> Fault {
     Fault::Internal(error.to_string())
 }
 
@@ -155,6 +163,7 @@ async fn stage(
         usage: ending.usage,
         denied: ending.denied,
         limits,
+        cached: false,
     })
 }
 
