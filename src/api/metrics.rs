@@ -304,4 +304,23 @@ mod tests {
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
         }
     }
+
+    #[test]
+    fn a_compile_stage_that_is_cached_took_no_time_of_its_job() {
+        for (cached, line) in [
+            (false, r#"codesandbox_wall_seconds_sum{language="python"} 5.0112"#),
+            (true, r#"codesandbox_wall_seconds_sum{language="python"} 0.0112"#),
+        ] {
+            let metrics = Metrics::new();
+            let about = crate::api::answer::tests::about();
+            let mut outcome = crate::api::answer::tests::outcome(about.limits);
+            let mut compile = outcome.run.clone().unwrap();
+            compile.usage.wall_time_us = 5_000_000;
+            outcome.compile = Some(crate::job::StageResult { cached, ..compile });
+            metrics.finished(&about.runtime, &outcome, Duration::from_secs(6));
+            let load = Load { queued: 0, running: 0, slots: 1 };
+            let text = metrics.text(&load, &[], &CacheStats::default(), true).unwrap();
+            assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        }
+    }
 }
