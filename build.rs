@@ -29,7 +29,9 @@ fn main() {
         .expect("the directory is part of the source")
         .map(|entry| entry.expect("it can be read").path())
         .collect();
-    boots.retain(|file| file.extension().is_none_or(|extension| extension != "md"));
+    boots.retain(|file| {
+        file.extension().is_none_or(|extension| !["md", "java"].contains(&extension.to_str().unwrap_or_default()))
+    });
     boots.sort();
     let mut list = String::from("&[\n");
     for boot in boots {

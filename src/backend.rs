@@ -1,15 +1,19 @@
 //! Backends: what makes and runs sandboxes for the scheduler. Each has the same shape: open a
-//! sandbox, write files, run programs, hand files out, close.
+//! sandbox, run programs on files, hand files out, close.
 
 pub mod namespace;
 
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::job::{Ending, EnforcedBy};
+use crate::job::{Ending, EnforcedBy, Path};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
 use crate::runtime::Checked;
+
+/// The clock of the times in an [`Ending`], in microseconds.
+pub use crate::sys::process::monotonic_us as clock_us;
 
 /// A way of making sandboxes.
 #[derive(Debug, Clone)]
@@ -29,6 +33,24 @@ pub struct Order {
     pub disk_bytes: u64,
     /// Number of files in it.
     pub disk_files: u64,
+    /// Whether it is for the plain command line of its language, so that an interpreter that has
+    /// started already serves as well.
+    pub warm: bool,
+    /// Whether it must be made for this request alone.
+    pub fresh: bool,
+}
+
+/// A program that was given its job.
+#[derive(Debug)]
+pub struct Started {
+    /// How its sandbox was come by.
+    pub path: Path,
+    /// Where its standard input comes from.
+    pub stdin: PipeWriter,
+    /// Where its standard output goes.
+    pub stdout: PipeReader,
+    /// Where its standard error goes.
+    pub stderr: PipeReader,
 }
 
 /// Why a backend could not do what was asked.
@@ -44,6 +66,14 @@ pub enum BackendError {
         index: usize,
         /// Why.
         reason: String,
+    },
+    /// The sandbox could not be made or has broken.
+    #[error("{reason}")]
+    Lost {
+        /// Why.
+        reason: String,
+        /// Whether a program may have run in it.
+        had_begun: bool,
     },
     /// It failed.
     #[error("{0}")]
@@ -81,13 +111,13 @@ impl Backend {
         }
     }
 
-    /// Makes a sandbox with these files below its `/workspace`.
+    /// Takes a sandbox that waits, or makes one; returns before it is ready.
     ///
     /// # Errors
-    /// As [`BackendError`]; [`BackendError::Input`] names the file that could not be written.
-    pub async fn open(&self, order: &Order, files: &Archive) -> Result<Sandbox, BackendError> {
+    /// [`BackendError::Gone`]; what else goes wrong is told by the first program.
+    pub async fn open(&self, order: &Order) -> Result<Sandbox, BackendError> {
         match self {
-            Self::Namespace(backend) => backend.open(order, files).await.map(Sandbox::Namespace),
+            Self::Namespace(backend) => backend.open(order).await.map(Sandbox::Namespace),
         }
     }
 
@@ -120,21 +150,26 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
-    /// Starts a program on these streams (standard input, output, error). [`Sandbox::ended`] tells
-    /// how it ended.
+    /// Starts a program, with these files below `/workspace` where there are any. [`Sandbox::ended`]
+    /// tells how it ended.
     ///
     /// # Errors
     /// As [`BackendError`].
-    pub async fn execute(&mut self, spec: &Spec, limits: &Limits, streams: [OwnedFd; 3]) -> Result<(), BackendError> {
+    pub async fn execute(
+        &mut self,
+        spec: &Spec,
+        limits: &Limits,
+        files: Option<&Archive>,
+    ) -> Result<Started, BackendError> {
         match self {
-            Self::Namespace(lease) => lease.execute(spec, limits, streams).await,
+            Self::Namespace(lease) => lease.execute(spec, limits, files).await,
         }
     }
 
     /// Waits until the program and all that it had started are dead. May be dropped and called again.
     ///
     /// # Errors
-    /// As [`BackendError`].
+    /// As [`BackendError`]; [`BackendError::Input`] names the file that could not be written.
     pub async fn ended(&mut self) -> Result<Ending, BackendError> {
         match self {
             Self::Namespace(lease) => lease.ended().await,

@@ -16,6 +16,9 @@ use clients::{Clients, ClientsError};
 pub mod cache;
 pub mod clients;
 mod place;
+mod pool;
+
+pub use pool::{Pool, RuntimePool};
 
 /// Exit status of a program whose configuration can't be used: EX_CONFIG of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
@@ -33,6 +36,8 @@ pub struct Config {
     pub cache: Cache,
     /// The launcher.
     pub launcher: Launcher,
+    /// Sandboxes that wait.
+    pub pool: Pool,
     /// Clients by name.
     pub clients: Clients,
     /// Profiles by name.
@@ -144,6 +149,14 @@ pub enum ConfigError {
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
+    /// Numbers of the pool contradict one another.
+    #[error("{key}: {reason}")]
+    Pool {
+        /// The key at fault.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// There must be a profile for requests that name none.
     #[error("profiles: there must be one called \"default\"")]
     NoDefaultProfile,
@@ -193,7 +206,7 @@ impl ConfigError {
             Self::Syntax(error) => return Some(error.line()),
             Self::Repeated { line, .. } => return Some(*line),
             Self::Manifest(_) | Self::ManifestFile { .. } => "runtimes.manifest".to_owned(),
-            Self::Shape { key, .. } => key.clone(),
+            Self::Shape { key, .. } | Self::Pool { key, .. } => key.clone(),
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
             Self::Cache(error) => error.key().to_owned(),
@@ -245,6 +258,7 @@ impl Config {
             service: section("service", raw.service)?,
             cache: section("cache", raw.cache)?,
             launcher: section("launcher", raw.launcher)?,
+            pool: section("pool", raw.pool)?,
             clients: Clients::new(clients),
             profiles,
             languages,
@@ -269,7 +283,7 @@ impl Config {
         }
         self.cache.check()?;
         self.clients.check(&self.profiles)?;
-        Ok(())
+        self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
     }
 
     /// The text of the manifest, where one is configured.
@@ -302,6 +316,7 @@ struct Raw {
     service: Value,
     cache: Value,
     launcher: Value,
+    pool: Value,
     clients: BTreeMap<String, Value>,
     profiles: BTreeMap<String, Value>,
     languages: BTreeMap<String, Value>,

@@ -36,6 +36,11 @@ pub struct Job {
     /// What its compile stage rests on; absent where its result is neither to be kept nor to be taken
     /// from what was kept.
     pub basis: Option<Basis>,
+    /// Whether an interpreter that has started already can run it: the command line is the language's
+    /// own, and neither limits nor variables are such that it would have started otherwise.
+    pub warm: bool,
+    /// Whether its sandbox must be made for it alone.
+    pub fresh: bool,
 }
 
 /// What decides, besides what the job itself says, what its compile stage makes.
@@ -150,6 +155,30 @@ pub enum EnforcedBy {
     Rlimit,
 }
 
+/// How a job came by its sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Path {
+    /// It waited, and the interpreter in it had started.
+    Warm,
+    /// It waited, complete.
+    Parked,
+    /// It was made for this job.
+    Cold,
+}
+
+impl Path {
+    /// Its name in answers, metrics and the journal.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Parked => "parked",
+            Self::Cold => "cold",
+        }
+    }
+}
+
 /// What a stage used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -206,6 +235,10 @@ pub struct Ending {
     pub denied: Vec<Denial>,
     /// What it used.
     pub usage: Usage,
+    /// When its first instruction was due, by the monotonic clock in microseconds.
+    pub started_us: u64,
+    /// When the main process was seen to be dead, by the same clock.
+    pub ended_us: u64,
 }
 
 /// How the main process of a stage ended.
@@ -257,6 +290,33 @@ pub struct Outcome {
     pub omitted: Vec<OmittedFile>,
     /// What held the limits.
     pub enforced_by: EnforcedBy,
+    /// How it came by its sandbox.
+    pub path: Path,
+    /// How often it was begun anew because a sandbox was lost before its program had begun.
+    pub retries: u32,
+    /// The sandbox's own share of its time.
+    pub overhead: Overhead,
+}
+
+/// Time of a job that is the sandbox's, not the program's, in microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overhead {
+    /// In the queue, and until it was known whether the compile stage must run: an equal job may be at it.
+    pub queue_us: u64,
+    /// From there to the moment at which everything is at hand that the program needs, of both stages.
+    pub prepare_us: u64,
+    /// From there to the program's first instruction.
+    pub start_us: u64,
+    /// From its end to the answer.
+    pub collect_us: u64,
+}
+
+impl Overhead {
+    /// All of it.
+    #[must_use]
+    pub fn total_us(&self) -> u64 {
+        self.queue_us + self.prepare_us + self.start_us + self.collect_us
+    }
 }
 
 impl Outcome {

@@ -9,7 +9,9 @@
 mod cgroup;
 mod ids;
 mod netns;
+mod pool;
 mod privilege;
+mod program;
 mod sandbox;
 mod serve;
 mod view;

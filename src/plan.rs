@@ -1,10 +1,11 @@
 //! All that a jail must do, as plain data: what daemon, launcher and jail tell one another.
 //!
-//! A [`Template`] says what a runtime's sandboxes see, a [`Jail`] what one sandbox is, a [`Stage`]
-//! what one program in it may use. A [`Spec`] and an [`Archive`] hold the client's bytes: they
+//! A [`Template`] says what a runtime's sandboxes see, a [`Jail`] what one sandbox is, [`Rlimits`]
+//! and a [`Watch`] what one program in it may use. A [`Spec`] and an [`Archive`] hold the client's bytes: they
 //! travel in sealed memory files that only the jail itself opens.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -57,15 +58,6 @@ pub enum Identity {
 /// User and group id of the program inside its sandbox.
 pub const PROGRAM_ID: u32 = 1000;
 
-/// What one program may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stage {
-    /// Resource limits of every process, setrlimit(2).
-    pub rlimits: Rlimits,
-    /// Whether internet sockets are allowed, on the loopback device.
-    pub loopback: bool,
-}
-
 /// Resource limits of every process of a stage; `None` leaves it to the cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimits {
@@ -93,15 +85,78 @@ pub struct Watch {
     pub cpu_time_ms: u64,
     /// Processes and threads that are allowed; RLIMIT_NPROC lets through one more.
     pub processes: u64,
+    /// Processor time that the program had used before its job was known, in microseconds.
+    pub cpu_before_us: u64,
 }
 
 /// The client's part of a stage: read by nobody before it is inside the jail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
     /// Arguments, the program first.
     pub argv: Vec<Vec<u8>>,
     /// The whole environment.
     pub env: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// Largest [`Spec`] that is read, in bytes.
+pub const SPEC_BYTES: usize = 4 << 20;
+
+impl Spec {
+    /// These arguments and variables.
+    #[must_use]
+    pub fn new(argv: &[String], env: &BTreeMap<String, String>) -> Self {
+        let bytes = |text: &String| text.clone().into_bytes();
+        Self {
+            argv: argv.iter().map(bytes).collect(),
+            env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        }
+    }
+
+    /// In the form in which it goes to the program, whatever language that is written in: strings,
+    /// each with a NUL byte after it. The number of arguments in decimal, the arguments, and the
+    /// variables as `NAME=VALUE`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let count = self.argv.len().to_string().into_bytes();
+        let variables = self.env.iter().map(|(name, value)| [name.as_slice(), value].join(&b'='));
+        let strings = std::iter::once(count).chain(self.argv.iter().cloned()).chain(variables);
+        strings.flat_map(|string| string.into_iter().chain([0])).collect()
+    }
+
+    /// Arguments and `NAME=VALUE` of what [`Spec::encode`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<(Vec<CString>, Vec<CString>)> {
+        let mut strings = bytes.strip_suffix(&[0])?.split(|byte| *byte == 0);
+        let count: usize = std::str::from_utf8(strings.next()?).ok()?.parse().ok()?;
+        let mut strings = strings.map(|string| CString::new(string).expect("it was split at NUL bytes"));
+        let argv: Vec<CString> = strings.by_ref().take(count).collect();
+        (argv.len() == count && count > 0).then(|| (argv, strings.collect()))
+    }
+}
+
+/// What init and the program leave word of on their way, for the launcher to read when it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mark {
+    /// The job is given to the program, at this time of the monotonic clock in microseconds. Before
+    /// this, nothing of what the client sent can have had any effect.
+    Given(u64),
+    /// The program is about to be executed, at this time.
+    Executing(u64),
+    /// A step has failed, with this errno.
+    Failed(Step, i32),
+}
+
+impl Mark {
+    /// What was written to a pipe, one after another, as far as it makes sense.
+    #[must_use]
+    pub fn read_all(mut bytes: &[u8]) -> Vec<Self> {
+        let mut marks = Vec::new();
+        while let Ok((mark, rest)) = postcard::take_from_bytes(bytes) {
+            marks.push(mark);
+            bytes = rest;
+        }
+        marks
+    }
 }
 
 /// Files to write into `/workspace`.
@@ -303,12 +358,8 @@ pub enum Step {
     NewSession,
     /// Close all descriptors but 0, 1, 2.
     CloseDescriptors,
-    /// Read arguments and environment.
-    ReadSpec,
     /// A keyring of its own.
     NewKeyring,
-    /// Set resource limits.
-    SetLimits,
     /// Empty the bounding set.
     DropBounding,
     /// Become the program's user.
@@ -319,10 +370,16 @@ pub enum Step {
     DieWithLauncher,
     /// no_new_privs.
     NoNewPrivileges,
+    /// Wait for init.
+    AwaitMounts,
     /// Landlock.
     RestrictFiles,
     /// seccomp.
     FilterSyscalls,
+    /// Set resource limits.
+    SetLimits,
+    /// Wait for arguments and environment.
+    ReadSpec,
     /// execve.
     Execute,
 }
@@ -342,16 +399,17 @@ impl Step {
         Self::CloseDescriptors,
         Self::JoinJail,
         Self::NewSession,
-        Self::ReadSpec,
         Self::NewKeyring,
-        Self::SetLimits,
         Self::DropBounding,
         Self::BecomeProgram,
         Self::DropCapabilities,
         Self::DieWithLauncher,
         Self::NoNewPrivileges,
+        Self::AwaitMounts,
         Self::RestrictFiles,
         Self::FilterSyscalls,
+        Self::SetLimits,
+        Self::ReadSpec,
         Self::Execute,
     ];
 
@@ -383,16 +441,25 @@ impl Step {
             }
             Self::JoinJail => "all namespaces in one setns by pidfd, so that there is no moment between two of them",
             Self::NewSession => "no controlling terminal, and no process group shared with anything outside",
-            Self::ReadSpec => "inside, because nothing outside the jail that holds privilege may read client bytes",
             Self::NewKeyring => "before the user changes, so that no key of the launcher's session is reachable",
-            Self::SetLimits => "before the user changes, while raising the hard limit of the stack is allowed",
             Self::DropBounding => "before the user changes, because it needs CAP_SETPCAP",
             Self::BecomeProgram => "groups, group, user: in the other order the first two would be forbidden",
             Self::DropCapabilities => "after the user change, which itself needs CAP_SETUID",
             Self::DieWithLauncher => "after the changes of credentials, each of which resets it",
             Self::NoNewPrivileges => "before landlock and seccomp, which demand it",
+            Self::AwaitMounts => {
+                "init mounts meanwhile, on another processor where there is one; the next step names what it mounts"
+            }
             Self::RestrictFiles => "before seccomp, so that the filter need not allow landlock's calls",
-            Self::FilterSyscalls => "last, so that the filter need not allow any of the above",
+            Self::FilterSyscalls => "after all of the above, so that the filter need not allow any of it",
+            Self::SetLimits => {
+                "by the launcher, from outside, when the job is known: a sandbox may have waited for it, and the \
+                 filter is the same for all of a profile"
+            }
+            Self::ReadSpec => {
+                "behind every wall, because nothing that holds privilege may read client bytes; a parked sandbox \
+                 waits here, a warm one for its second time"
+            }
             Self::Execute => "the program's first instruction runs behind every wall",
         }
     }
@@ -407,9 +474,9 @@ mod tests {
     }
 
     #[test]
-    fn filter_is_last() {
-        assert_eq!(position(Step::FilterSyscalls) + 1, position(Step::Execute));
-        assert_eq!(position(Step::Execute) + 1, Step::ALL.len());
+    fn nothing_that_needs_privilege_comes_after_the_filter() {
+        let after = &Step::ALL[position(Step::FilterSyscalls) + 1..];
+        assert_eq!(after, [Step::SetLimits, Step::ReadSpec, Step::Execute]);
     }
 
     #[test]
@@ -424,8 +491,35 @@ mod tests {
     }
 
     #[test]
-    fn client_bytes_are_read_after_the_jail_is_joined() {
-        assert!(position(Step::JoinJail) < position(Step::ReadSpec));
+    fn client_bytes_are_read_behind_every_wall() {
+        for wall in [Step::JoinJail, Step::DropCapabilities, Step::RestrictFiles, Step::FilterSyscalls] {
+            assert!(position(wall) < position(Step::ReadSpec), "{wall:?}");
+        }
+    }
+
+    #[test]
+    fn a_spec_survives_the_way_byte_for_byte() {
+        let env = [(b"A".to_vec(), b"b=c\xff".to_vec()), (b"EMPTY".to_vec(), vec![])];
+        let spec = Spec { argv: vec![b"/bin/x".to_vec(), vec![], b"\n".to_vec()], env: env.into() };
+        let (argv, env) = Spec::decode(&spec.encode()).unwrap();
+        assert_eq!(argv, [c"/bin/x", c"", c"\n"]);
+        assert_eq!(env, [c"A=b=c\xff", c"EMPTY="]);
+    }
+
+    #[test]
+    fn what_is_no_spec_is_refused() {
+        for bytes in [&b""[..], b"\0", b"0\0", b"2\0a\0", b"1\0a", b"x\0a\0", b"-1\0a\0", b"99999999999999999999\0a\0"]
+        {
+            assert_eq!(Spec::decode(bytes), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn marks_are_read_one_after_another() {
+        let marks = [Mark::Given(7), Mark::Failed(Step::Execute, 2)];
+        let bytes: Vec<u8> = marks.iter().flat_map(|mark| postcard::to_allocvec(mark).unwrap()).collect();
+        assert_eq!(Mark::read_all(&bytes), marks);
+        assert_eq!(Mark::read_all(&bytes[..bytes.len() - 1]), marks[..1]);
     }
 
     #[test]

@@ -235,6 +235,8 @@ pub struct Runtime {
     pub closure_bytes: Option<u64>,
     /// Month in which upstream ended its support.
     pub deprecated_since: Option<String>,
+    /// Whether its language's warm start works for it and is faster.
+    pub warm: bool,
     /// What the last self-test found.
     pub health: Health,
     /// What the last self-test used.
@@ -285,6 +287,12 @@ impl Runtime {
     #[must_use]
     pub fn program(&self) -> &Path {
         self.programs.get(&self.language.program).expect("checked when the runtime was found")
+    }
+
+    /// How its interpreter is started before its program is known, where it is.
+    #[must_use]
+    pub fn warm(&self) -> Option<&Warm> {
+        self.language.warm.as_ref().filter(|_| self.warm)
     }
 
     /// Names of its links in `/runtime/bin`: `python`, `python3`, `python3.12`, `python3.12.4`.

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, clock_us};
 use crate::cache::Cache;
 use crate::config::clients::Quota;
 use crate::config::{Config, Outputs, Service};
@@ -102,6 +102,8 @@ struct Waiting {
     job: Job,
     events: mpsc::Sender<Item>,
     cancel: watch::Receiver<bool>,
+    /// When it was submitted, by the monotonic clock.
+    submitted_us: u64,
 }
 
 type Item = Result<Event, Fault>;
@@ -166,6 +168,14 @@ pub enum Fault {
         /// Why.
         reason: String,
     },
+    /// The sandbox was lost; the text is for the journal, not for clients.
+    #[error("{reason}")]
+    Lost {
+        /// Why.
+        reason: String,
+        /// Whether the program may have begun.
+        had_begun: bool,
+    },
     /// We failed; the text is for the journal, not for clients.
     #[error("{0}")]
     Internal(String),
@@ -176,6 +186,7 @@ impl From<BackendError> for Fault {
         match error {
             BackendError::Gone => Self::Unavailable,
             BackendError::Input { index, reason } => Self::Input { index, reason },
+            BackendError::Lost { reason, had_begun } => Self::Lost { reason, had_begun },
             BackendError::Failed(reason) => Self::Internal(reason),
         }
     }
@@ -236,7 +247,7 @@ impl Scheduler {
             return Err(Refused::Stopping);
         }
         let retry_after = self.shared.retry_after(&state);
-        let waiting = Waiting { job, events, cancel: cancelled };
+        let waiting = Waiting { job, events, cancel: cancelled, submitted_us: clock_us() };
         state.queue.push(quota, waiting).map_err(|full| match full {
             Full::All => Refused::QueueFull { most: state.bounds.queue_length, retry_after },
             Full::Client => {

@@ -149,6 +149,59 @@ fn every_compiled_language_of_this_host_can_be_cached() {
     assert!(stored > 0);
 }
 
+/// A service in which a sandbox waits for this runtime all the time; `None` where the host lacks it.
+fn waits_for(runtime: &str, changes: Value) -> Option<Service> {
+    let config = codesandbox::config::Config::parse("{}").unwrap();
+    config.catalogue(None, &|path| path.exists()).unwrap().by_id(runtime)?;
+    let mut all = json!({"pool": {"warm": true, "ceiling": 4, "runtimes": {runtime: {"floor": 1}}}});
+    common::merge(&mut all, changes);
+    Some(Service::start_with(all))
+}
+
+/// Compiles a job, and runs it again until it comes by its sandbox on this path: the next one waits only
+/// once it is made.
+fn comes_by_its_sandbox(service: &Service, job: &Value, path: &str) {
+    assert!(!is_cached(service, job));
+    wait_for_metric(service, "stores_total", 1);
+    wait_for(&format!("a {path} sandbox"), || {
+        let answer = service.run(job);
+        assert_eq!((&answer["status"], &answer["compile"]["cached"]), (&json!("ok"), &json!(true)), "{answer:#}");
+        assert_eq!(answer["run"]["stdout"], "hello\n");
+        answer["path"] == path
+    });
+}
+
+#[test]
+fn a_program_that_is_compiled_already_gets_a_sandbox_that_waits() {
+    let Some(service) = waits_for("c-12", json!({})) else { return skip("no c-12 on this host") };
+    let source = "#include <stdio.h>\nint main(void) { puts(\"hello\"); }\n";
+    let job = json!({"runtime": "c@12", "files": [{"content": source}]});
+    comes_by_its_sandbox(&service, &job, "parked");
+}
+
+#[test]
+fn a_program_that_is_compiled_already_gets_an_interpreter_that_has_started() {
+    let program = |name| format!("/usr/lib/jvm/java-17-openjdk-{{debian_arch}}/bin/{name}");
+    let version = json!({
+        "version": "17", "warm": true, "extra_paths": ["/etc/java-17-openjdk"],
+        "programs": {"java": program("java"), "javac": program("javac")},
+    });
+    let changes = json!({"languages": {"java": {"versions": [version]}}});
+    let Some(service) = waits_for("java-17", changes) else { return skip("no java-17 on this host") };
+    let source = "class Main { public static void main(String[] arguments) { System.out.println(\"hello\"); } }";
+    let limits = json!({"wall_time_ms": 60_000, "cpu_time_ms": 60_000});
+    let job = json!({
+        "runtime": "java@17", "files": [{"content": source}], "limits": limits, "compile_limits": limits,
+    });
+    // What has to be compiled first begins in a sandbox without one.
+    assert_ne!(service.run(&with(job.clone(), json!({"cache": false})))["path"], "warm");
+    comes_by_its_sandbox(&service, &job, "warm");
+    // An interpreter that has started has its arguments already.
+    let answer = service.run(&with(job, json!({"args": ["one"]})));
+    assert_eq!((&answer["compile"]["cached"], &answer["run"]["stdout"]), (&json!(true), &json!("hello\n")));
+    assert_ne!(answer["path"], "warm");
+}
+
 #[test]
 fn all_that_compiling_made_is_there_and_nothing_that_it_removed() {
     let service = shell();

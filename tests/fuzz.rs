@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use codesandbox::jail::init::{Command, Report};
 use codesandbox::launcher::protocol::{Reply, Request};
-use codesandbox::plan::{Archive, Cause, FilePath, Found, Spec, Wanted};
+use codesandbox::plan::{Archive, Cause, FilePath, Found, Mark, Spec, Wanted};
 use codesandbox::profile::{BUILT_IN, Profile};
 use codesandbox::sys::{fs, socket};
 use common::Service;
@@ -28,7 +28,8 @@ proptest! {
             postcard::from_bytes::<Reply>(&bytes),
             postcard::from_bytes::<Command>(&bytes),
             postcard::from_bytes::<Report>(&bytes),
-            postcard::from_bytes::<Spec>(&bytes),
+            Spec::decode(&bytes),
+            Mark::read_all(&bytes),
             postcard::from_bytes::<Wanted>(&bytes),
             postcard::from_bytes::<Found>(&bytes),
         ));
@@ -54,14 +55,17 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     let lease = 0..4u64;
     let names = prop::sample::select(vec!["bash", "default", "", "nobody", "../../etc/passwd", "\0"]);
     let sensible = prop_oneof![
-        (lease.clone(), names.clone(), names, any::<u64>()).prop_map(|(lease, runtime, profile, size)| Request::Open {
-            lease,
-            runtime: runtime.to_owned(),
-            profile: profile.to_owned(),
-            disk_bytes: size,
-            disk_files: size,
-        }),
-        lease.clone().prop_map(|lease| Request::Unpack { lease }),
+        (lease.clone(), names.clone(), names, any::<u64>(), any::<[bool; 2]>()).prop_map(
+            |(lease, runtime, profile, size, [warm, fresh])| Request::Open {
+                lease,
+                runtime: runtime.to_owned(),
+                profile: profile.to_owned(),
+                disk_bytes: size,
+                disk_files: size,
+                warm,
+                fresh,
+            }
+        ),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.run }),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.maximum }),
         lease.clone().prop_map(|lease| Request::Kill { lease, cause: Cause::Output }),

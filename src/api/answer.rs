@@ -3,11 +3,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::job::{JobId, OmittedFile, Outcome, OutputFile, StageResult, Usage, signal_name};
+use crate::job::{JobId, OmittedFile, Outcome, OutputFile, Overhead, StageResult, Usage, signal_name};
 use crate::profile::Limits;
 
 use super::wire::{
-    Encoding, FileResponse, LimitsInForce, OmittedResponse, RunResponse, RuntimeUsed, StageResponse, UsageResponse,
+    Encoding, FileResponse, LimitsInForce, OmittedResponse, OverheadResponse, RunResponse, RuntimeUsed, StageResponse,
+    UsageResponse,
 };
 
 /// What an answer says that an outcome does not know.
@@ -29,6 +30,9 @@ pub fn response(about: &About, outcome: Outcome) -> RunResponse {
     RunResponse {
         id: about.id.to_string(),
         status: outcome.status(),
+        path: outcome.path,
+        retries: outcome.retries,
+        overhead_ms: overhead(outcome.overhead),
         runtime: about.runtime.clone(),
         profile: about.profile.clone(),
         compile: outcome.compile.map(|result| StageResponse { cached: Some(result.cached), ..stage(result) }),
@@ -63,6 +67,17 @@ fn stage(result: StageResult) -> StageResponse {
         usage: usage(result.usage),
         denied: result.denied,
         cached: None,
+    }
+}
+
+fn overhead(overhead: Overhead) -> OverheadResponse {
+    let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
+    OverheadResponse {
+        queue: milliseconds(overhead.queue_us),
+        prepare: milliseconds(overhead.prepare_us),
+        start: milliseconds(overhead.start_us),
+        collect: milliseconds(overhead.collect_us),
+        total: milliseconds(overhead.total_us()),
     }
 }
 
@@ -138,6 +153,9 @@ pub(super) mod tests {
             run: Some(run),
             files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'], executable: false }],
             omitted: vec![OmittedFile { path: b"\xfe".to_vec(), reason: "too large".into() }],
+            path: crate::job::Path::Warm,
+            retries: 0,
+            overhead: crate::job::Overhead { queue_us: 1, prepare_us: 20, start_us: 300, collect_us: 4000 },
             enforced_by: EnforcedBy::Cgroup2,
         }
     }

@@ -29,6 +29,13 @@ struct RunLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OverheadLabels {
+    language: String,
+    version: String,
+    path: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LanguageLabels {
     language: String,
 }
@@ -51,7 +58,7 @@ pub struct Metrics {
     faults: Family<ReasonLabels, Counter>,
     hung_up: Counter,
     wall: Family<LanguageLabels, Histogram, fn() -> Histogram>,
-    overhead: Histogram,
+    overhead: Family<OverheadLabels, Histogram, fn() -> Histogram>,
     waiting: Histogram,
     received_bytes: Counter,
     output_bytes: Counter,
@@ -118,7 +125,7 @@ impl Metrics {
             faults: Family::default(),
             hung_up: Counter::default(),
             wall: Family::new_with_constructor(histogram),
-            overhead: histogram(),
+            overhead: Family::new_with_constructor(histogram),
             waiting: histogram(),
             received_bytes: Counter::default(),
             output_bytes: Counter::default(),
@@ -143,7 +150,8 @@ impl Metrics {
         to.register("hung_up", "Runs whose client closed the connection", self.hung_up.clone());
         let seconds = || Unit::Seconds;
         to.register_with_unit("wall", "Time of both stages by the clock", seconds(), self.wall.clone());
-        let help = "Time from a request's arrival to its outcome, less the time of both stages by the clock";
+        let help = "Time from a request's arrival to its outcome, less the time of both stages by the clock, by runtime and \
+                    by how the sandbox was come by: warm, parked or cold";
         to.register_with_unit("overhead", help, seconds(), self.overhead.clone());
         to.register_with_unit("queue_wait", "Time in the queue", seconds(), self.waiting.clone());
         let bytes = || Unit::Bytes;
@@ -194,7 +202,12 @@ impl Metrics {
         let wall = Duration::from_micros(stages().map(|stage| stage.usage.wall_time_us).sum());
         let language = LanguageLabels { language: runtime.language.clone() };
         self.wall.get_or_create(&language).observe(wall.as_secs_f64());
-        self.overhead.observe(total.saturating_sub(wall).as_secs_f64());
+        let labels = OverheadLabels {
+            language: runtime.language.clone(),
+            version: runtime.version.clone().unwrap_or_default(),
+            path: outcome.path.name(),
+        };
+        self.overhead.get_or_create(&labels).observe(total.saturating_sub(wall).as_secs_f64());
         let printed: usize = stages().map(|stage| stage.stdout.len() + stage.stderr.len()).sum();
         let files: usize = outcome.files.iter().map(|file| file.content.len()).sum();
         self.output_bytes.inc_by((printed + files) as u64);
@@ -299,7 +312,7 @@ mod tests {
             "codesandbox_compile_cache_errors_total 1",
             "codesandbox_compile_cache_bytes 8192",
             "codesandbox_compile_cache_entries 7",
-            r#"codesandbox_overhead_seconds_bucket{le="0.001"} 1"#,
+            r#"codesandbox_overhead_seconds_bucket{le="0.001",language="python",version="3.12.4",path="warm"} 1"#,
         ] {
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
         }

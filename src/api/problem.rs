@@ -86,6 +86,8 @@ kinds! {
     ClientQueueFull = "client-queue-full", TOO_MANY_REQUESTS, "Too many jobs of this client wait";
     /// Requests take too much memory.
     BodiesFull = "bodies-full", TOO_MANY_REQUESTS, "Too much data waits";
+    /// A sandbox was lost while its program ran.
+    SandboxLost = "sandbox-lost", INTERNAL_SERVER_ERROR, "The sandbox was lost while the program ran";
     /// We failed.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
     /// The service stops.
@@ -199,6 +201,14 @@ impl From<&Fault> for Problem {
             Fault::Input { index, reason } => {
                 Self::field(format!("files[{index}].path"), format!("the file could not be written: {reason}"))
             }
+            Fault::Lost { had_begun: true, .. } => Self::new(
+                Kind::SandboxLost,
+                "the program may have had effects, so it was not run again; the journal has the cause",
+            ),
+            Fault::Lost { had_begun: false, .. } => Self::new(
+                Kind::Internal,
+                "two sandboxes were lost before the program had begun; the journal has the cause",
+            ),
             Fault::Internal(_) => Self::new(Kind::Internal, "the journal has the cause under the id of the job"),
         }
     }

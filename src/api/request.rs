@@ -12,7 +12,7 @@ use crate::config::clients::Quota;
 use crate::job::{Basis, InputFile, Job, JobId, StageRequest};
 use crate::plan::FilePath;
 use crate::profile::{LimitChanges, Limits, Profile};
-use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, UnknownRuntime};
+use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
 
 use super::problem::{Kind, Problem};
 use super::wire::{FileRequest, RunRequest, RuntimeUsed};
@@ -58,6 +58,8 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     let program = Program { main: names[0], files: &names, flags };
     let compile = choice.runtime.compile_line(&program, compile_limits.memory_bytes);
     let mut run = choice.runtime.run_line(&program, run_limits.memory_bytes);
+    let is_plain = args.is_empty() && env.is_empty() && names[0] == choice.runtime.language.main;
+    let warm = config.pool.warm && fits_warm(choice.runtime, &run_limits, &profile.run, &env, is_plain);
     run.argv.extend(args);
     run.env.extend(env);
     if let Some(line) = &compile {
@@ -78,8 +80,25 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
         stdin,
         outputs,
         basis,
+        warm,
+        fresh: false,
     };
     Ok(Accepted { job, runtime: used(&choice) })
+}
+
+/// Whether an interpreter that was started under the profile's own limits, with the variables that every
+/// program gets, is as good for a job as one that is started for it.
+fn fits_warm(
+    runtime: &Runtime,
+    limits: &Limits,
+    usual: &Limits,
+    env: &BTreeMap<String, String>,
+    is_plain: bool,
+) -> bool {
+    let shape = |limits: &Limits| (limits.memory_bytes, limits.stack_bytes, limits.open_files);
+    runtime.warm().is_some_and(|warm| {
+        shape(limits) == shape(usual) && (is_plain || !warm.fixed) && env.keys().all(|name| warm.allows(name))
+    })
 }
 
 fn used(choice: &Choice<'_>) -> RuntimeUsed {

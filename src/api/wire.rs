@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::job::{Denial, EnforcedBy, Stage, Status};
+use crate::job::{Denial, EnforcedBy, Path, Stage, Status};
 use crate::profile::{LimitChanges, Limits, Network};
 
 use super::fields;
@@ -78,6 +78,13 @@ pub struct RunResponse {
     pub status: Status,
     /// What ran it.
     pub runtime: RuntimeUsed,
+    /// Whether its sandbox waited for it, with the interpreter started (`warm`) or without
+    /// (`parked`), or was made for it (`cold`): for the first stage that ran.
+    pub path: Path,
+    /// How often it was begun anew, because a sandbox was lost before the program had begun.
+    pub retries: u32,
+    /// The sandbox's own share of the time, in milliseconds.
+    pub overhead_ms: OverheadResponse,
     /// Name of the profile that it ran under.
     pub profile: String,
     /// The compile stage; null for languages that are not compiled.
@@ -90,6 +97,21 @@ pub struct RunResponse {
     pub files: Vec<FileResponse>,
     /// Files that matched and are left out.
     pub omitted: Vec<OmittedResponse>,
+}
+
+/// Time that was the sandbox's, not the program's, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OverheadResponse {
+    /// In the queue, and until it was known whether the compile stage must run: an equal job may be at it.
+    pub queue: f64,
+    /// Until everything was at hand that the program needs, of both stages.
+    pub prepare: f64,
+    /// From there to the program's first instruction, of both stages.
+    pub start: f64,
+    /// From the program's end to the answer, of both stages.
+    pub collect: f64,
+    /// All of these.
+    pub total: f64,
 }
 
 /// The runtime that a selector chose.

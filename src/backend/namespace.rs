@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::{BackendError, Order};
+use super::{BackendError, Order, Started};
 use crate::jail::init::UnpackError;
 use crate::job::{Ending, EnforcedBy};
 use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
@@ -51,12 +51,15 @@ impl Shared {
     }
 }
 
+/// A reply and the descriptors that came with it.
+type Answer = (Reply, Vec<OwnedFd>);
+
 /// One connection.
 #[derive(Debug)]
 struct Link {
     socket: AsyncFd<OwnedFd>,
     /// Where the answers for each lease go; `None` once the connection is broken.
-    routes: Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Reply>>>>,
+    routes: Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
     enforced_by: Mutex<Option<EnforcedBy>>,
 }
 
@@ -108,7 +111,7 @@ impl Namespace {
         Ok(made)
     }
 
-    pub(super) async fn open(&self, order: &Order, files: &Archive) -> Result<Lease, BackendError> {
+    pub(super) async fn open(&self, order: &Order) -> Result<Lease, BackendError> {
         let link = self.link()?;
         let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
@@ -116,20 +119,11 @@ impl Namespace {
             Some(routes) => drop(routes.insert(lease, sender)),
             None => return Err(BackendError::Gone),
         }
-        let mut lease = Lease { id: lease, link, replies, open: true };
-        let Order { runtime, profile, disk_bytes, disk_files } = order.clone();
-        lease.send(&Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files }, &[]).await?;
-        // Asked for at once, done in order: the launcher need not be waited for in between.
-        let unpacking = !files.files.is_empty();
-        if unpacking {
-            let memory = sealed(c"files", files)?;
-            lease.send(&Request::Unpack { lease: lease.id }, &[memory.as_fd()]).await?;
-        }
-        match lease.next().await? {
-            Reply::Opened { .. } if unpacking => lease.unpacked().await?,
-            Reply::Opened { .. } => {}
-            other => return Err(unexpected(&other)),
-        }
+        let lease = Lease { id: lease, link, replies, open: true };
+        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh } = order.clone();
+        // Nothing is waited for: the launcher does what it is asked for in order.
+        let request = Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files, warm, fresh };
+        lease.send(&request, &[]).await?;
         Ok(lease)
     }
 
@@ -171,8 +165,8 @@ impl Link {
             let received = self.socket.async_io(Interest::READABLE, |socket| {
                 socket::receive(socket.as_fd(), &mut buffer).map_err(would_block)
             });
-            let length = match received.await {
-                Ok(message) if message.length > 0 => message.length,
+            let (length, descriptors) = match received.await {
+                Ok(message) if message.length > 0 => (message.length, message.descriptors),
                 _ => break,
             };
             match postcard::from_bytes(buffer.get(..length).unwrap_or_default()) {
@@ -181,7 +175,7 @@ impl Link {
                     tracing::error!("the launcher speaks version {version} of the protocol, this daemon {VERSION}");
                     break;
                 }
-                Ok(reply) => self.route(reply),
+                Ok(reply) => self.route(reply, descriptors),
                 Err(_) => break,
             }
         }
@@ -189,24 +183,24 @@ impl Link {
         locked(&self.routes).take();
     }
 
-    fn route(&self, reply: Reply) {
+    fn route(&self, reply: Reply, descriptors: Vec<OwnedFd>) {
         let mut routes = locked(&self.routes);
         let Some(routes) = routes.as_mut() else {
             return;
         };
         let (lease, last) = match &reply {
-            Reply::Welcome { .. } => return,
+            // The pipe tells as much, and sooner: by now the next program may have started.
+            Reply::Welcome { .. } | Reply::Collected { .. } => return,
             Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
-            Reply::Opened { lease }
-            | Reply::Unpacked { lease, .. }
-            | Reply::Ended { lease, .. }
-            | Reply::Collected { lease } => (*lease, false),
+            Reply::Started { lease, .. } | Reply::NotUnpacked { lease, .. } | Reply::Ended { lease, .. } => {
+                (*lease, false)
+            }
         };
         let Some(route) = routes.get(&lease) else {
             return;
         };
         // A lease that was dropped does not want to know.
-        route.send(reply).ok();
+        route.send((reply, descriptors)).ok();
         if last {
             routes.remove(&lease);
         }
@@ -222,9 +216,9 @@ fn would_block(error: Errno) -> std::io::Error {
     }
 }
 
-fn unexpected(reply: &Reply) -> BackendError {
+fn unexpected(reply: Reply) -> BackendError {
     match reply {
-        Reply::Failed { reason, .. } => BackendError::Failed(reason.clone()),
+        Reply::Failed { reason, had_begun, .. } => BackendError::Lost { reason, had_begun },
         other => BackendError::Failed(format!("the launcher answered out of order: {other:?}")),
     }
 }
@@ -234,7 +228,7 @@ fn unexpected(reply: &Reply) -> BackendError {
 pub struct Lease {
     id: u64,
     link: Arc<Link>,
-    replies: mpsc::UnboundedReceiver<Reply>,
+    replies: mpsc::UnboundedReceiver<Answer>,
     open: bool,
 }
 
@@ -243,48 +237,52 @@ impl Lease {
         self.link.send(request, descriptors).await
     }
 
-    async fn next(&mut self) -> Result<Reply, BackendError> {
+    async fn next(&mut self) -> Result<Answer, BackendError> {
         let reply = self.replies.recv().await.ok_or(BackendError::Gone)?;
-        if matches!(reply, Reply::Closed { .. } | Reply::Failed { .. }) {
+        if matches!(reply.0, Reply::Closed { .. } | Reply::Failed { .. }) {
             self.open = false;
         }
         Ok(reply)
-    }
-
-    async fn unpacked(&mut self) -> Result<(), BackendError> {
-        match self.next().await? {
-            Reply::Unpacked { result: Ok(()), .. } => Ok(()),
-            Reply::Unpacked { result: Err(UnpackError::File { index, errno }), .. } => Err(BackendError::Input {
-                index: usize::try_from(index).unwrap_or(usize::MAX),
-                reason: Number::from_raw(errno).desc().to_owned(),
-            }),
-            Reply::Unpacked { result: Err(UnpackError::Malformed), .. } => {
-                Err(BackendError::Failed("init could not read the archive of files".to_owned()))
-            }
-            other => Err(unexpected(&other)),
-        }
     }
 
     pub(super) async fn execute(
         &mut self,
         spec: &Spec,
         limits: &Limits,
-        streams: [OwnedFd; 3],
-    ) -> Result<(), BackendError> {
-        let memory = sealed(c"arguments", spec)?;
-        let [input, output, error] = &streams;
-        let descriptors = [memory.as_fd(), input.as_fd(), output.as_fd(), error.as_fd()];
-        self.send(&Request::Execute { lease: self.id, limits: *limits }, &descriptors).await
+        files: Option<&Archive>,
+    ) -> Result<Started, BackendError> {
+        let memory = sealed(c"arguments", &spec.encode())?;
+        let archive = files
+            .map(|files| {
+                let bytes = postcard::to_allocvec(files).map_err(|error| BackendError::Failed(error.to_string()))?;
+                sealed(c"files", &bytes)
+            })
+            .transpose()?;
+        let descriptors: Vec<BorrowedFd<'_>> =
+            [Some(&memory), archive.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
+        self.send(&Request::Execute { lease: self.id, limits: *limits }, &descriptors).await?;
+        match self.next().await? {
+            (Reply::Started { path, .. }, descriptors) => {
+                let [stdin, stdout, stderr]: [OwnedFd; 3] = descriptors
+                    .try_into()
+                    .map_err(|_| BackendError::Failed("a program was started without its streams".to_owned()))?;
+                Ok(Started { path, stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() })
+            }
+            (other, _) => Err(unexpected(other)),
+        }
     }
 
     pub(super) async fn ended(&mut self) -> Result<Ending, BackendError> {
-        loop {
-            match self.next().await? {
-                Reply::Ended { ending, .. } => return Ok(ending),
-                // Of files that were handed out before this program was started; the pipe told as much.
-                Reply::Collected { .. } => {}
-                other => return Err(unexpected(&other)),
+        match self.next().await?.0 {
+            Reply::Ended { ending, .. } => Ok(ending),
+            Reply::NotUnpacked { error: UnpackError::File { index, errno }, .. } => Err(BackendError::Input {
+                index: usize::try_from(index).unwrap_or(usize::MAX),
+                reason: Number::from_raw(errno).desc().to_owned(),
+            }),
+            Reply::NotUnpacked { error: UnpackError::Malformed, .. } => {
+                Err(BackendError::Failed("init could not read the archive of files".to_owned()))
             }
+            other => Err(unexpected(other)),
         }
     }
 
@@ -293,7 +291,8 @@ impl Lease {
     }
 
     pub(super) async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
-        let memory = sealed(c"wanted", wanted)?;
+        let wanted = postcard::to_allocvec(wanted).map_err(|error| BackendError::Failed(error.to_string()))?;
+        let memory = sealed(c"wanted", &wanted)?;
         self.send(&Request::Collect { lease: self.id }, &[memory.as_fd(), pipe.as_fd()]).await
     }
 
@@ -318,7 +317,6 @@ impl Drop for Lease {
     }
 }
 
-fn sealed<T: serde::Serialize>(name: &std::ffi::CStr, value: &T) -> Result<OwnedFd, BackendError> {
-    let bytes = postcard::to_allocvec(value).map_err(|error| BackendError::Failed(error.to_string()))?;
-    fs::sealed_memory(name, &bytes).map_err(|errno| BackendError::Failed(errno.to_string()))
+fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, BackendError> {
+    fs::sealed_memory(name, bytes).map_err(|errno| BackendError::Failed(errno.to_string()))
 }

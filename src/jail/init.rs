@@ -25,10 +25,10 @@ use nix::unistd::{Pid, sethostname};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{self, Filter};
-use super::{At, StepError};
-use crate::plan::{Cause, Jail, Step, Watch};
+use super::{At, StepError, program};
+use crate::plan::{Cause, Jail, Mark, SPEC_BYTES, Step, Watch};
 use crate::sys::process::{self, Child, Side};
-use crate::sys::{Call, Errno, seccomp, socket};
+use crate::sys::{Call, Errno, fs, seccomp, socket};
 
 pub use unpack::UnpackError;
 
@@ -37,23 +37,29 @@ pub use unpack::UnpackError;
 pub enum Command {
     /// The id maps are written.
     Mapped,
-    /// Write the files of the archive in the memory file that comes along.
-    Unpack,
-    /// A program is about to start; its listener comes through the socket that comes along.
-    Begin {
+    /// A program was made, and waits for its orders. With it come its pidfd, the pipe for its orders,
+    /// the pipe for marks, the socket from which its listener comes, and, for an interpreter that is to
+    /// wait for its program, the pipe for its job.
+    Program {
+        /// Whether the first held call ends the program.
+        kill_on_denial: bool,
+    },
+    /// Start the interpreter that is to wait; its spec, written by the launcher, comes along.
+    Boot,
+    /// Begin a job: write the files of the second memory file, where one comes along, and give the
+    /// program the spec in the first.
+    Go {
         /// What to watch, where no cgroup does.
         watch: Option<Watch>,
         /// How often to look, in microseconds.
         interval_us: u64,
-        /// Whether the first held call ends the program.
-        kill_on_denial: bool,
     },
     /// Kill every process but init.
     Kill,
-    /// The main process is dead and reaped: end what is left, and report.
-    Finish {
-        /// Whether to look for files at this size and for a full disk.
-        inspect_file_size: Option<u64>,
+    /// Look for files at this size and for a full disk.
+    Inspect {
+        /// Largest size of a file, in bytes.
+        file_size_bytes: u64,
     },
     /// Write what is wanted (first descriptor, a memory file) to the second descriptor, a pipe.
     Collect,
@@ -66,12 +72,19 @@ pub enum Report {
     Ready,
     /// It could not be made: this step failed with this errno.
     Failed(Step, i32),
-    /// The files are written, or not.
-    Unpacked(Result<(), UnpackError>),
+    /// The files of a job could not be written; the program goes on waiting.
+    NotUnpacked(UnpackError),
     /// The program has met a limit that init watches.
     Exceeded(Cause),
-    /// Everything but init is dead.
+    /// The program is dead, and so is everything that it had started.
     Finished(Finished),
+    /// What [`Command::Inspect`] found.
+    Inspected {
+        /// Whether a file has the largest size that is allowed.
+        file_at_limit: bool,
+        /// Whether the writable file system is full.
+        disk_full: bool,
+    },
     /// Everything that was wanted is in the pipe.
     Collected,
 }
@@ -95,10 +108,6 @@ pub struct Finished {
     pub sampled_processes: u64,
     /// Whether a sample found more processes than are allowed.
     pub processes_met: bool,
-    /// Whether a file has the largest size that is allowed.
-    pub file_at_limit: bool,
-    /// Whether the writable file system is full.
-    pub disk_full: bool,
 }
 
 /// Refused calls after which a program is ended: to refuse takes time of init, which is not the
@@ -172,9 +181,16 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
     tell(control, &Report::Ready).at(Step::ConfineInit)
 }
 
-/// The stage that is under way.
+/// The program that waits or runs.
 #[derive(Debug, Default)]
 struct Stage {
+    /// Readable when it has ended.
+    main: Option<OwnedFd>,
+    /// Where its orders go.
+    orders: Option<OwnedFd>,
+    /// Where the job of an interpreter that waits goes.
+    job: Option<OwnedFd>,
+    marks: Option<OwnedFd>,
     /// Where the listener comes from.
     handover: Option<OwnedFd>,
     /// Where held calls are told.
@@ -212,11 +228,14 @@ fn serve(control: BorrowedFd<'_>) -> Result<(), Errno> {
             kill_all();
             tell(control, &Report::Exceeded(cause))?;
         }
+        // What the launcher says first: a job that it has begun may be over already.
         if ready.control {
             match hear(control)? {
                 Some((command, descriptors)) => obey(control, command, descriptors, &mut stage)?,
                 None => return Ok(()),
             }
+        } else if ready.main {
+            finish(control, std::mem::take(&mut stage))?;
         }
     }
 }
@@ -227,6 +246,7 @@ struct Ready {
     orphans: bool,
     handover: bool,
     listener: bool,
+    main: bool,
 }
 
 fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Ready, Errno> {
@@ -239,7 +259,7 @@ fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Re
         None => PollTimeout::NONE,
     };
     let mut entries = vec![PollFd::new(control, PollFlags::POLLIN), PollFd::new(orphans.as_fd(), PollFlags::POLLIN)];
-    let optional = [&stage.handover, &stage.listener];
+    let optional = [&stage.handover, &stage.listener, &stage.main];
     entries.extend(optional.into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
     match poll(&mut entries, timeout) {
         Ok(_) | Err(Number::EINTR) => {}
@@ -254,6 +274,7 @@ fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Re
         orphans: next(),
         handover: stage.handover.is_some() && next(),
         listener: stage.listener.is_some() && next(),
+        main: stage.main.is_some() && next(),
     })
 }
 
@@ -261,19 +282,41 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
     let mut descriptors = descriptors.into_iter();
     match command {
         Command::Mapped => Ok(()),
-        Command::Unpack => {
-            let result =
-                descriptors.next().map_or(Err(UnpackError::Malformed), |archive| unpack::unpack(archive.as_fd()));
-            tell(control, &Report::Unpacked(result))
-        }
-        Command::Begin { watch, interval_us, kill_on_denial } => {
+        Command::Program { kill_on_denial } => {
+            let [main, orders, marks, handover, job] = std::array::from_fn(|_| descriptors.next());
             *stage = Stage {
-                handover: descriptors.next(),
+                main,
+                orders,
+                job,
+                marks,
+                handover,
                 kill_on_denial,
-                sampler: watch.map(|watch| sample::Sampler::new(watch, Duration::from_micros(interval_us))),
                 children_before: process::usage_of_children()?,
                 ..Stage::default()
             };
+            // All is mounted: it may go on.
+            give(&stage.orders, b"!");
+            Ok(())
+        }
+        Command::Boot => {
+            let spec = descriptors.next().map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
+            give(&stage.orders.take(), &spec.unwrap_or_default());
+            Ok(())
+        }
+        Command::Go { watch, interval_us } => {
+            let (spec, archive) = (descriptors.next(), descriptors.next());
+            if let Some(archive) = archive
+                && let Err(error) = unpack::unpack(archive.as_fd())
+            {
+                return tell(control, &Report::NotUnpacked(error));
+            }
+            let spec = spec.map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
+            stage.sampler = watch.map(|watch| sample::Sampler::new(watch, Duration::from_micros(interval_us)));
+            if let Some(marks) = &stage.marks {
+                // Before it is given: without this mark nothing of it has had any effect.
+                program::mark(marks.as_fd(), Mark::Given(process::monotonic_us()));
+            }
+            give(&stage.job.take().or(stage.orders.take()), &spec.unwrap_or_default());
             Ok(())
         }
         Command::Kill => {
@@ -281,22 +324,9 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
             kill_all();
             Ok(())
         }
-        Command::Finish { inspect_file_size } => {
-            if inspect_file_size.is_some() {
-                count_survivors(stage);
-            }
-            kill_all();
-            wait_until_alone();
-            let mut over = std::mem::take(stage);
-            let (cpu, peak) = process::usage_of_children()?;
-            let spent = cpu.saturating_sub(over.children_before.0);
-            over.finished.orphans_cpu_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
-            over.finished.orphans_peak_bytes = if peak > over.children_before.1 { peak } else { 0 };
-            if let Some(size) = inspect_file_size {
-                over.finished.disk_full = sample::disk_is_full();
-                over.finished.file_at_limit = collect::has_file_of(size);
-            }
-            tell(control, &Report::Finished(over.finished))
+        Command::Inspect { file_size_bytes } => {
+            let disk_full = sample::disk_is_full();
+            tell(control, &Report::Inspected { disk_full, file_at_limit: collect::has_file_of(file_size_bytes) })
         }
         Command::Collect => {
             if let (Some(wanted), Some(pipe)) = (descriptors.next(), descriptors.next()) {
@@ -305,6 +335,30 @@ fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, st
             tell(control, &Report::Collected)
         }
     }
+}
+
+/// Writes all of it, as far as somebody reads: a program that dies meanwhile is seen to be dead.
+fn give(pipe: &Option<OwnedFd>, mut bytes: &[u8]) {
+    while let Some(pipe) = pipe
+        && !bytes.is_empty()
+    {
+        match nix::unistd::write(pipe, bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Number::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The program has ended: ends what it leaves behind, and says what is known.
+fn finish(control: BorrowedFd<'_>, mut over: Stage) -> Result<(), Errno> {
+    count_survivors(&mut over);
+    wait_until_alone();
+    let (cpu, peak) = process::usage_of_children()?;
+    let spent = cpu.saturating_sub(over.children_before.0);
+    over.finished.orphans_cpu_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
+    over.finished.orphans_peak_bytes = if peak > over.children_before.1 { peak } else { 0 };
+    tell(control, &Report::Finished(over.finished))
 }
 
 fn count_survivors(stage: &mut Stage) {
@@ -369,20 +423,28 @@ fn listener_lives(listener: &OwnedFd) -> bool {
 
 /// Kills every process of the sandbox but init; kill(2) with -1 reaches all at one moment, so that
 /// no fork can slip through.
-fn kill_all() -> bool {
-    kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok()
+fn kill_all() {
+    // The error is that there is none.
+    kill(Pid::from_raw(-1), Signal::SIGKILL).ok();
 }
 
-fn reap() {
-    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {}
+/// Reaps orphans; true where init has no child left. Then nobody is left: the main process is the
+/// launcher's child and dead, and whatever loses its parent becomes init's child.
+fn reap() -> bool {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Number::EINTR) => {}
+            Err(Number::ECHILD) => return true,
+            _ => return false,
+        }
+    }
 }
 
 /// Kills and reaps until nothing but init is left.
 fn wait_until_alone() {
-    while kill_all() {
-        reap();
+    while !reap() {
+        kill_all();
         // What is dying in the kernel: no event tells when a process that is not our child is gone.
         std::thread::sleep(Duration::from_micros(100));
     }
-    reap();
 }

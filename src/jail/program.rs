@@ -1,28 +1,35 @@
-//! Starts a program in a jail: from a child of the launcher to the user's first instruction.
+//! Makes a program in a jail: from a child of the launcher to the user's first instruction.
 //!
-//! The steps stand in the order of [`Step::ALL`], each with its reason there.
+//! The steps stand in the order of [`Step::ALL`], each with its reason there. Between the filter
+//! and exec the program waits for its arguments: for a moment, or, in a parked sandbox, for as long as
+//! nobody has work for it.
 
-use std::ffi::CString;
-use std::io::Write;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use caps::{CapSet, CapsHashSet};
+use nix::errno::Errno as Number;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::unistd::{Gid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
+use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
 
 use super::{At, StepError, capability_error, restrict};
-use crate::plan::{Identity, PROGRAM_ID, Rlimits, Spec, Stage, Step};
+use crate::plan::{Identity, Mark, PROGRAM_ID, Rlimits, SPEC_BYTES, Spec, Step};
 use crate::sys::process::{self, Child, Side, Stream};
 use crate::sys::seccomp::{self, Instruction};
-use crate::sys::{Call, Errno, fs, namespace, socket};
+use crate::sys::{Call, Errno, namespace, socket};
 
-/// Largest [`Spec`] that is read, in bytes.
-const SPEC_BYTES: usize = 4 << 20;
+/// Where an interpreter that was started before its program is known reads what to run.
+pub const JOB_DESCRIPTOR: i32 = 3;
+/// Where it says that it is ready.
+pub const READY_DESCRIPTOR: i32 = 4;
 
-/// What a program is started with.
+/// What a program is made with.
 #[derive(Debug)]
 pub struct Start<'a> {
     /// The sandbox's init.
@@ -31,150 +38,172 @@ pub struct Start<'a> {
     pub home: BorrowedFd<'a>,
     /// Leaf cgroup, where there is one.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// Memory file with the [`Spec`].
-    pub spec: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub streams: [BorrowedFd<'a>; 3],
+    /// Where init sends a byte when the jail is complete, and then the [`Spec`].
+    pub orders: BorrowedFd<'a>,
+    /// Where each [`Mark`] goes.
+    pub marks: BorrowedFd<'a>,
     /// Where the descriptor goes on which refused calls are told: init's end reads it.
     pub listener: BorrowedFd<'a>,
-    /// What it may use.
-    pub stage: &'a Stage,
+    /// For an interpreter that waits for its program: [`JOB_DESCRIPTOR`] and [`READY_DESCRIPTOR`].
+    pub warm: Option<[BorrowedFd<'a>; 2]>,
+    /// Where it is executed.
+    pub directory: &'a Path,
+    /// Whether internet sockets are allowed, on the loopback device.
+    pub loopback: bool,
     /// Who it becomes.
     pub identity: Identity,
     /// The system call filter.
     pub filter: &'a [Instruction],
 }
 
-/// A program that was started, or is about to fail to.
-#[derive(Debug)]
-pub struct Started {
-    /// Its process, a child of the launcher.
-    pub child: Child,
-    /// Readable when the program runs (at end of file) or a step has failed.
-    pub failure: OwnedFd,
-}
-
-/// Starts a program. The caller must be single-threaded.
+/// Makes a program, which waits for its orders. The caller must be single-threaded.
 ///
 /// # Errors
-/// The process could not be made. Failures of later steps come through [`Started::failure`].
-pub fn start(start: &Start<'_>) -> Result<Started, StepError> {
-    let (failure, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).call("pipe2").at(Step::CloneProgram)?;
+/// The process could not be made. Failures of later steps come as [`Mark::Failed`].
+pub fn start(start: &Start<'_>) -> Result<Child, StepError> {
     // The caller's next children are to be made in the jail's pid namespace; it stays where it is.
     namespace::join(start.init, CloneFlags::CLONE_NEWPID).at(Step::CloneProgram)?;
     let side = process::clone(CloneFlags::empty(), start.cgroup);
     if let Ok(Side::Child) = side {
-        let error = become_program(start, theirs.as_fd());
-        report(theirs, error);
+        let Err(error) = become_program(start);
+        mark(start.marks, Mark::Failed(error.step, error.errno.errno as i32));
         process::leave(127);
     }
     namespace::join(start.home, CloneFlags::CLONE_NEWPID).at(Step::CloneProgram)?;
     match side.at(Step::CloneProgram)? {
-        Side::Parent(child) => Ok(Started { child, failure }),
+        Side::Parent(child) => Ok(child),
         Side::Child => unreachable!("the child has left above"),
     }
 }
 
-fn report(pipe: OwnedFd, error: StepError) {
-    let bytes = postcard::to_allocvec(&(error.step, error.errno.errno as i32)).unwrap_or_default();
-    // Nobody else is left to tell where this fails; the launcher sees the exit status.
-    drop(std::fs::File::from(pipe).write_all(&bytes));
-}
-
-/// What came through [`Started::failure`]: nothing where the program runs.
-#[must_use]
-pub fn read_failure(bytes: &[u8]) -> Option<(Step, i32)> {
-    postcard::from_bytes(bytes).ok()
+/// Leaves a mark for the launcher.
+pub(super) fn mark(pipe: BorrowedFd<'_>, mark: Mark) {
+    let bytes = postcard::to_allocvec(&mark).unwrap_or_default();
+    // Nobody else is left to tell where this fails; the launcher sees how the process ended.
+    nix::unistd::write(pipe, &bytes).ok();
 }
 
 /// Goes through all steps; returns only where one has failed.
-fn become_program(start: &Start<'_>, failure: BorrowedFd<'_>) -> StepError {
-    let executed = || -> Result<std::convert::Infallible, StepError> {
-        close_descriptors(start, failure).at(Step::CloseDescriptors)?;
-        let jail = CloneFlags::CLONE_NEWUSER
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS;
-        namespace::join(start.init, jail).at(Step::JoinJail)?;
-        // After the leaf was entered, so that the leaf is all that the program sees of the tree.
-        unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare").at(Step::JoinJail)?;
-        setsid().call("setsid").at(Step::NewSession)?;
-        let (argv, env) = read_spec(start.spec).at(Step::ReadSpec)?;
-        process::new_session_keyring().at(Step::NewKeyring)?;
-        set_limits(&start.stage.rlimits).at(Step::SetLimits)?;
-        for capability in caps::all() {
+fn become_program(start: &Start<'_>) -> Result<std::convert::Infallible, StepError> {
+    close_descriptors(start).at(Step::CloseDescriptors)?;
+    let jail = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    namespace::join(start.init, jail).at(Step::JoinJail)?;
+    // After the leaf was entered, so that the leaf is all that the program sees of the tree.
+    unshare(CloneFlags::CLONE_NEWCGROUP).call("unshare").at(Step::JoinJail)?;
+    setsid().call("setsid").at(Step::NewSession)?;
+    process::new_session_keyring().at(Step::NewKeyring)?;
+    for capability in caps::all() {
+        match caps::drop(None, CapSet::Bounding, capability) {
+            Ok(()) => {}
             // A kernel older than this program does not know all of them.
-            if caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
-                caps::drop(None, CapSet::Bounding, capability).map_err(capability_error).at(Step::DropBounding)?;
-            }
+            Err(_) if Number::last() == Number::EINVAL => {}
+            Err(error) => return Err(capability_error(error)).at(Step::DropBounding),
         }
-        become_user(start.identity).at(Step::BecomeProgram)?;
-        for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &CapsHashSet::new()).map_err(capability_error).at(Step::DropCapabilities)?;
-        }
-        prctl::set_pdeathsig(Signal::SIGKILL).call("prctl").at(Step::DieWithLauncher)?;
-        seccomp::no_new_privileges().at(Step::NoNewPrivileges)?;
-        restrict::restrict(start.stage.loopback).at(Step::RestrictFiles)?;
-        reset_signals().at(Step::FilterSyscalls)?;
-        let listener = seccomp::install(start.filter).at(Step::FilterSyscalls)?;
-        socket::send(start.listener, b"listener", &[listener.as_fd()]).at(Step::FilterSyscalls)?;
-        drop(listener);
-        let program = argv.first().cloned().unwrap_or_default();
-        execve(&program, &argv, &env).call("execve").at(Step::Execute)
-    };
-    match executed() {
-        Err(error) => error,
     }
+    become_user(start.identity).at(Step::BecomeProgram)?;
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &CapsHashSet::new()).map_err(capability_error).at(Step::DropCapabilities)?;
+    }
+    prctl::set_pdeathsig(Signal::SIGKILL).call("prctl").at(Step::DieWithLauncher)?;
+    seccomp::no_new_privileges().at(Step::NoNewPrivileges)?;
+    await_mounts(start.orders).at(Step::AwaitMounts)?;
+    restrict::restrict(start.loopback).at(Step::RestrictFiles)?;
+    reset_signals().at(Step::FilterSyscalls)?;
+    let listener = seccomp::install(start.filter).at(Step::FilterSyscalls)?;
+    socket::send(start.listener, b"listener", &[listener.as_fd()]).at(Step::FilterSyscalls)?;
+    drop(listener);
+    let (argv, env) = read_spec(start.orders).at(Step::ReadSpec)?;
+    // An earlier program may have closed its own directory, and then this one can't be started.
+    chdir(start.directory).call("chdir").at(Step::Execute)?;
+    // Where this is an interpreter that waits, its program is not executed but read.
+    let marks = match start.warm {
+        None => start.marks.try_clone_to_owned().call("dup").at(Step::Execute)?,
+        Some(descriptors) => hand_down(start.marks, descriptors).at(Step::Execute)?,
+    };
+    mark(marks.as_fd(), Mark::Executing(process::monotonic_us()));
+    let program = argv.first().cloned().unwrap_or_default();
+    let Err(errno) = execve(&program, &argv, &env).call("execve");
+    mark(marks.as_fd(), Mark::Failed(Step::Execute, errno.errno as i32));
+    process::leave(127)
 }
 
 /// Makes the streams 0, 1 and 2 and closes everything else that a step does not need; the rest
 /// closes itself at exec.
-fn close_descriptors(start: &Start<'_>, failure: BorrowedFd<'_>) -> Result<(), Errno> {
+fn close_descriptors(start: &Start<'_>) -> Result<(), Errno> {
     for (fd, stream) in start.streams.iter().zip([Stream::Input, Stream::Output, Stream::Error]) {
         process::become_stream(*fd, stream)?;
     }
-    process::close_all_but(&[start.init, start.spec, start.listener, failure])
+    let mut kept = vec![start.init, start.orders, start.marks, start.listener];
+    kept.extend(start.warm.into_iter().flatten());
+    process::close_all_but(&kept)
 }
 
-type Strings = Vec<CString>;
-
-fn read_spec(spec: BorrowedFd<'_>) -> Result<(Strings, Strings), Errno> {
-    let invalid = Errno { call: "execve", errno: nix::errno::Errno::EINVAL };
-    let bytes = fs::read_whole(spec, SPEC_BYTES)?;
-    let spec: Spec = postcard::from_bytes(&bytes).map_err(|_| invalid)?;
-    let strings = |words: Vec<Vec<u8>>| -> Result<Strings, Errno> {
-        words.into_iter().map(|word| CString::new(word).map_err(|_| invalid)).collect()
+/// Gives an interpreter its two descriptors and moves the marks out of their way.
+fn hand_down(marks: BorrowedFd<'_>, warm: [BorrowedFd<'_>; 2]) -> Result<OwnedFd, Errno> {
+    let above = |fd: BorrowedFd<'_>| {
+        let moved = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(READY_DESCRIPTOR + 1)).call("fcntl")?;
+        process::inherited(moved)
     };
-    let env = spec.env.into_iter().map(|(name, value)| [name, value].join(&b'='));
-    chdir("/workspace").call("chdir")?;
-    Ok((strings(spec.argv)?, strings(env.collect())?))
+    let ([job, ready], marks) = (warm, above(marks)?);
+    let (job, ready) = (above(job)?, above(ready)?);
+    process::hand_down(job.as_fd(), JOB_DESCRIPTOR)?;
+    process::hand_down(ready.as_fd(), READY_DESCRIPTOR)?;
+    Ok(marks)
 }
 
-fn set_limits(limits: &Rlimits) -> Result<(), Errno> {
-    set_limit(Resource::RLIMIT_CORE, 0)?;
+/// Waits for the byte that says that init has mounted everything.
+fn await_mounts(orders: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut byte = [0];
+    match nix::unistd::read(orders, &mut byte).call("read")? {
+        1 => Ok(()),
+        // Init is gone, and so is all of this.
+        _ => process::leave(0),
+    }
+}
+
+type Strings = Vec<std::ffi::CString>;
+
+fn read_spec(orders: BorrowedFd<'_>) -> Result<(Strings, Strings), Errno> {
+    let mut bytes = Vec::new();
+    let orders = File::from(orders.try_clone_to_owned().call("dup")?);
+    orders.take(SPEC_BYTES as u64).read_to_end(&mut bytes).call("read")?;
+    if bytes.is_empty() {
+        // There never was any work, and init is gone.
+        process::leave(0);
+    }
+    Spec::decode(&bytes).ok_or(Errno { call: "execve", errno: Number::EINVAL })
+}
+
+/// Sets the limits of a program from outside. `waiting` leaves the hard ones where they are, as far
+/// as they do not shape the process's memory when it is executed, so that its job can have more.
+///
+/// # Errors
+/// As prlimit(2).
+pub fn limit(pid: Pid, limits: &Rlimits, waiting: bool) -> Result<(), Errno> {
+    let set = |resource, value| process::set_limit_of(pid, resource, value, value);
+    set(Resource::RLIMIT_CORE, 0)?;
+    set(Resource::RLIMIT_STACK, limits.stack_bytes)?;
+    set(Resource::RLIMIT_NOFILE, limits.open_files)?;
+    if waiting {
+        return Ok(());
+    }
     // One second between the soft limit, which can be caught, and the hard one, which can't.
-    let (_, most) = getrlimit(Resource::RLIMIT_CPU).call("getrlimit")?;
-    setrlimit(Resource::RLIMIT_CPU, limits.cpu_seconds.min(most), (limits.cpu_seconds + 1).min(most))
-        .call("setrlimit")?;
-    set_limit(Resource::RLIMIT_NOFILE, limits.open_files)?;
-    set_limit(Resource::RLIMIT_FSIZE, limits.file_size_bytes)?;
-    set_limit(Resource::RLIMIT_STACK, limits.stack_bytes)?;
+    process::set_limit_of(pid, Resource::RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)?;
+    set(Resource::RLIMIT_FSIZE, limits.file_size_bytes)?;
     if let Some(bytes) = limits.data_bytes {
-        set_limit(Resource::RLIMIT_DATA, bytes)?;
+        set(Resource::RLIMIT_DATA, bytes)?;
     }
     if let Some(processes) = limits.processes {
-        set_limit(Resource::RLIMIT_NPROC, processes)?;
+        set(Resource::RLIMIT_NPROC, processes)?;
     }
-    set_limit(Resource::RLIMIT_NICE, 0)?;
-    set_limit(Resource::RLIMIT_RTPRIO, 0)
-}
-
-/// Sets both limits, but never above the hard one that was inherited, which would need privilege.
-fn set_limit(resource: Resource, value: u64) -> Result<(), Errno> {
-    let (_, most) = getrlimit(resource).call("getrlimit")?;
-    let value = value.min(most);
-    setrlimit(resource, value, value).call("setrlimit")
+    set(Resource::RLIMIT_NICE, 0)?;
+    set(Resource::RLIMIT_RTPRIO, 0)
 }
 
 fn become_user(identity: Identity) -> Result<(), Errno> {

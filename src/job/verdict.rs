@@ -105,6 +105,8 @@ mod tests {
             disk_full: false,
             denied: vec![],
             usage: Usage::default(),
+            started_us: 0,
+            ended_us: 0,
         }
     }
 

@@ -168,6 +168,10 @@ pub(super) struct Leaf {
     peak: File,
     before: Counters,
     killed: bool,
+    /// Limits that are in force, so that only those are written which change.
+    memory_bytes: Option<u64>,
+    processes: Option<u64>,
+    quota_us: Option<u64>,
 }
 
 /// Counters that only grow.
@@ -198,7 +202,16 @@ impl Leaf {
         let peak = File::options().read(true).write(true).open(path.join("memory.peak"));
         // Read-only before Linux 6.12, which has no reset.
         let peak = peak.or_else(|_| File::open(path.join("memory.peak"))).call("open")?;
-        Ok(Self { path, directory, peak, before: Counters::default(), killed: false })
+        Ok(Self {
+            path,
+            directory,
+            peak,
+            before: Counters::default(),
+            killed: false,
+            memory_bytes: None,
+            processes: None,
+            quota_us: None,
+        })
     }
 
     /// For CLONE_INTO_CGROUP.
@@ -209,21 +222,33 @@ impl Leaf {
     /// Sets the limits and notes where the counters stand.
     pub(super) fn prepare(&mut self, limits: &Limits) -> Result<()> {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let memory = MemController::new(self.path.clone(), true);
-        memory.set_limit(signed(limits.memory_bytes)).map_err(|_| last_error())?;
-        if self.path.join("memory.swap.max").exists() {
-            memory.set_memswap_limit(0).map_err(|_| last_error())?;
+        if self.memory_bytes.is_none() {
+            // No swap, and one process that is out of memory takes all along; cgroups-rs has no name
+            // for the second file.
+            if self.path.join("memory.swap.max").exists() {
+                MemController::new(self.path.clone(), true).set_memswap_limit(0).map_err(|_| last_error())?;
+            }
+            fs::write(self.path.join("memory.oom.group"), "1").call("write")?;
         }
-        let pids = PidController::new(self.path.clone(), true);
-        pids.set_pid_max(MaxValue::Value(signed(limits.processes))).map_err(|_| last_error())?;
+        if self.memory_bytes != Some(limits.memory_bytes) {
+            let memory = MemController::new(self.path.clone(), true);
+            memory.set_limit(signed(limits.memory_bytes)).map_err(|_| last_error())?;
+            self.memory_bytes = Some(limits.memory_bytes);
+        }
+        if self.processes != Some(limits.processes) {
+            let pids = PidController::new(self.path.clone(), true);
+            pids.set_pid_max(MaxValue::Value(signed(limits.processes))).map_err(|_| last_error())?;
+            self.processes = Some(limits.processes);
+        }
         // cpu.max: so many microseconds in each period of a tenth of a second.
         const PERIOD_US: u64 = 100_000;
         let quota = limits.cpu_millis.saturating_mul(PERIOD_US / 1000).max(1000);
-        CpuController::new(self.path.clone(), true)
-            .set_cfs_quota_and_period(Some(signed(quota)), Some(PERIOD_US))
-            .map_err(|_| last_error())?;
-        // cgroups-rs has no name for this file: one process that is out of memory takes all along.
-        fs::write(self.path.join("memory.oom.group"), "1").call("write")?;
+        if self.quota_us != Some(quota) {
+            CpuController::new(self.path.clone(), true)
+                .set_cfs_quota_and_period(Some(signed(quota)), Some(PERIOD_US))
+                .map_err(|_| last_error())?;
+            self.quota_us = Some(quota);
+        }
         self.before = self.counters();
         Ok(())
     }
@@ -255,7 +280,10 @@ impl Leaf {
 
     /// `pids.peak` can't be reset, but one that never rose above 1 tells the next program's as well.
     pub(super) fn can_be_used_again(&mut self) -> bool {
-        !self.killed && self.number("pids.peak") <= 1 && self.peak.write_all(b"reset").is_ok()
+        !self.killed
+            && self.number("pids.peak") <= 1
+            && self.number("pids.current") == 0
+            && self.peak.write_all(b"reset").is_ok()
     }
 
     fn remove(self) {

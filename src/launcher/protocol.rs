@@ -8,20 +8,20 @@
 use serde::{Deserialize, Serialize};
 
 use crate::jail::init::UnpackError;
-use crate::job::{Ending, EnforcedBy};
+use crate::job::{Ending, EnforcedBy, Path};
 use crate::plan::Cause;
 use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Make a sandbox. Answered by [`Reply::Opened`].
+    /// Take a sandbox that waits, or make one. Answered only where that fails.
     Open {
         /// Name of the new sandbox.
         lease: u64,
@@ -33,14 +33,15 @@ pub enum Request {
         disk_bytes: u64,
         /// Number of files in it.
         disk_files: u64,
+        /// Whether it is for the plain command line of its language, so that an interpreter that has
+        /// started already serves as well.
+        warm: bool,
+        /// Whether it must be made for this request alone, which then counts as nobody's demand.
+        fresh: bool,
     },
-    /// Write files; comes with a memory file that holds an archive. Answered by [`Reply::Unpacked`].
-    Unpack {
-        /// Which sandbox.
-        lease: u64,
-    },
-    /// Run a program; comes with a memory file that holds its arguments, and with its standard
-    /// input, output and error. Answered by [`Reply::Ended`].
+    /// Run a program; comes with a memory file that holds its arguments, and, where files are to be
+    /// written first, with one that holds an archive. Answered by [`Reply::Started`], and then by
+    /// [`Reply::Ended`] or [`Reply::NotUnpacked`].
     Execute {
         /// Which sandbox.
         lease: u64,
@@ -88,17 +89,19 @@ pub enum Reply {
         /// What holds the limits on this host.
         enforced_by: EnforcedBy,
     },
-    /// The sandbox is ready.
-    Opened {
-        /// Which.
+    /// The program is given its job; comes with the other ends of its standard input, output and error.
+    Started {
+        /// Which sandbox.
         lease: u64,
+        /// How it was come by.
+        path: Path,
     },
-    /// The files are written, or not.
-    Unpacked {
+    /// A file could not be written, and the program does not run.
+    NotUnpacked {
         /// Which sandbox.
         lease: u64,
         /// What went wrong.
-        result: Result<(), UnpackError>,
+        error: UnpackError,
     },
     /// The program and all that it had started are dead.
     Ended {
@@ -124,6 +127,8 @@ pub enum Reply {
         lease: u64,
         /// Why, for the journal.
         reason: String,
+        /// Whether a program may have run in it.
+        had_begun: bool,
     },
 }
 

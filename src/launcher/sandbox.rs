@@ -1,28 +1,32 @@
 //! One sandbox, as the launcher sees it: what it is doing, and what is still asked of it.
 //!
 //! ```text
-//! Making ─▶ Idle ─▶ Unpacking ─▶ Idle
-//!             │
-//!             ├──▶ Running ─▶ Finishing ─▶ Idle      the main process is dead │ so is all else
+//! Making ─▶ Idle ─▶ Running ─▶ Inspecting ─▶ Idle
+//!             │        └────────────────────▶ Idle    the program is dead, and so is all else
 //!             ├──▶ Collecting ─▶ Idle
 //!             └──▶ Dying: init is killed, and everything with it
 //! ```
+//!
+//! A job need not wait for the end of `Making`: init does what it is told when it is ready. A
+//! sandbox without an owner is parked, and its program waits for its orders.
 
 use std::collections::VecDeque;
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
-use super::cgroup::Leaf;
+use super::cgroup::{Leaf, Tree};
 use super::ids::Slot;
+use super::pool::Key;
+use super::program::{Marks, Program, Surroundings};
 use crate::jail::filter::{self, Filter};
 use crate::jail::init::{Command, Finished};
-use crate::jail::program::{self, Start};
-use crate::job::{Denial, Ending, Exit, Usage};
-use crate::plan::{Cause, Identity, Rlimits, Stage, Watch};
+use crate::jail::program;
+use crate::job::{Denial, Ending, Exit, Path, Usage};
+use crate::plan::{Cause, Identity, Mark, Rlimits, Watch};
 use crate::profile::{DeniedSyscall, Limits, Network, Profile};
 use crate::sys::process::{self, Child, ExitStatus};
 use crate::sys::{Errno, Result, socket};
@@ -37,8 +41,9 @@ const LEAST_CPU_CHECK: Duration = Duration::from_millis(10);
 /// Work that is asked of a sandbox.
 #[derive(Debug)]
 pub(super) enum Work {
-    Unpack(OwnedFd),
-    Execute { limits: Limits, spec: OwnedFd, streams: [OwnedFd; 3] },
+    /// Run a program, with these files first where there are any.
+    Execute { limits: Limits, spec: OwnedFd, archive: Option<OwnedFd> },
+    /// Hand files out.
     Collect(OwnedFd, OwnedFd),
 }
 
@@ -46,38 +51,71 @@ pub(super) enum Work {
 pub(super) enum Phase {
     Making,
     Idle,
-    Unpacking,
     Running(Box<Run>),
-    Finishing(Box<Run>),
+    /// It is over, and init looks at what it left on disk.
+    Inspecting(Box<Run>, Finished),
     Collecting,
-    /// Init is killed; a program that is still to be reaped goes with it.
-    Dying(Option<Child>),
+    /// Init is killed; a program that is still to be reaped goes with it, and what it left word of.
+    Dying(Option<Child>, Option<Marks>),
 }
 
 /// A program that runs, or ran.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) child: Child,
-    failure: OwnedFd,
+    program: Program,
     limits: Limits,
+    /// When its job was begun.
     began: Instant,
+    began_us: u64,
+    /// Processor time that it had used before.
+    cpu_before: Duration,
     pub(super) killed_for: Option<Cause>,
-    exit: Option<(process::Exit, Option<Exit>)>,
-    ended: Instant,
+    exit: Option<(process::Exit, u64)>,
+    finished: Option<Finished>,
+    /// What was left word of so far.
+    marks: Vec<Mark>,
 }
 
 impl Run {
-    /// Kills the main process and waits until it is reaped.
-    pub(super) fn end_now(&self) {
-        process::signal(self.child.pidfd.as_fd(), Signal::SIGKILL).ok();
-        nix::sys::wait::waitpid(self.child.pid, None).ok();
+    /// When its own time began, by the monotonic clock, as far as that is known.
+    fn started_us(&mut self) -> Option<u64> {
+        self.marks.extend(self.program.marks.read());
+        // A warm interpreter was executed before its job came; what counts is when it was given.
+        self.marks.iter().rev().find_map(|mark| match mark {
+            Mark::Executing(at) | Mark::Given(at) => Some((*at).max(self.began_us)),
+            Mark::Failed(..) => None,
+        })
     }
+
+    /// How much is left of its time by the clock. What it waited for us is not its own.
+    fn wall_left(&mut self) -> Duration {
+        let limit = Duration::from_millis(self.limits.wall_time_ms);
+        let left = (self.began + limit).saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return left;
+        }
+        let started_us = self.started_us().unwrap_or(self.began_us);
+        limit.saturating_sub(Duration::from_micros(process::monotonic_us().saturating_sub(started_us)))
+    }
+}
+
+/// What came of something that was done to a sandbox, for the server to tell and to watch.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// A program was given its job; the other ends of its streams.
+    pub(super) started: Option<[OwnedFd; 3]>,
+    /// A program is over.
+    pub(super) ended: Option<Ending>,
 }
 
 #[derive(Debug)]
 pub(super) struct Sandbox {
-    /// Connection and lease by which it is known.
-    pub(super) owner: (u64, u64),
+    /// Connection and lease by which it is known; a parked one is nobody's.
+    pub(super) owner: Option<(u64, u64)>,
+    /// How its owner came by it.
+    pub(super) path: Path,
+    /// What it was made for.
+    pub(super) key: Key,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
     pub(super) profile: Arc<Profile>,
@@ -86,51 +124,62 @@ pub(super) struct Sandbox {
     pub(super) leaf: Option<Leaf>,
     pub(super) init: Child,
     pub(super) control: OwnedFd,
+    /// The program that waits for its orders.
+    pub(super) program: Option<Program>,
     pub(super) phase: Phase,
     pub(super) backlog: VecDeque<Work>,
     /// Told to its owner when it is gone; `None` where the owner asked for its end.
     pub(super) failed: Option<String>,
+    /// Whether a program has run in it.
+    used: bool,
     /// When to look at it again, whatever happens.
     pub(super) timer: Option<Instant>,
+    /// Whether files were just handed out.
+    pub(super) collected: bool,
+    /// When it was asked to be made.
+    pub(super) made: Instant,
     sample_interval_us: u64,
 }
 
 /// What a sandbox is made of, besides its processes.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) owner: (u64, u64),
+    pub(super) owner: Option<(u64, u64)>,
+    pub(super) key: Key,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
     pub(super) profile: Arc<Profile>,
     pub(super) filter: Arc<Filter>,
     pub(super) network: OwnedFd,
-    pub(super) leaf: Option<Leaf>,
     pub(super) sample_interval_us: u64,
 }
 
 impl Sandbox {
     pub(super) fn new(parts: Parts, init: Child, control: OwnedFd) -> Self {
-        let Parts { owner, slot, identity, profile, filter, network, leaf, sample_interval_us } = parts;
+        let Parts { owner, key, slot, identity, profile, filter, network, sample_interval_us } = parts;
+        let made = Instant::now();
         Self {
             owner,
+            path: Path::Cold,
+            key,
             slot,
             identity,
             profile,
             filter,
             network: Some(network),
-            leaf,
+            leaf: None,
             init,
             control,
+            program: None,
             phase: Phase::Making,
             backlog: VecDeque::new(),
             failed: None,
-            timer: Some(Instant::now() + INIT_DEADLINE),
+            used: false,
+            collected: false,
+            timer: Some(made + INIT_DEADLINE),
+            made,
             sample_interval_us,
         }
-    }
-
-    pub(super) fn network_policy(&self) -> Network {
-        self.profile.network
     }
 
     pub(super) fn tell_init(&self, command: &Command, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
@@ -139,87 +188,141 @@ impl Sandbox {
         socket::send(self.control.as_fd(), &bytes, descriptors)
     }
 
-    /// Begins the next piece of work, if it is idle and there is one. Returns a program that was
-    /// started, for the caller to watch.
-    pub(super) fn go_on(&mut self, home: BorrowedFd<'_>) -> std::result::Result<bool, String> {
-        if !matches!(self.phase, Phase::Idle) {
-            return Ok(false);
+    /// Whether its program is an interpreter that has started and waits.
+    pub(super) fn is_warm(&self) -> bool {
+        self.program.as_ref().is_some_and(Program::is_warm)
+    }
+
+    /// The program that runs.
+    pub(super) fn running(&self) -> Option<&Program> {
+        match &self.phase {
+            Phase::Running(run) => Some(&run.program),
+            _ => None,
         }
-        self.timer = None;
-        let Some(work) = self.backlog.pop_front() else {
-            return Ok(false);
-        };
-        self.timer = Some(Instant::now() + INIT_DEADLINE);
+    }
+
+    /// Process id of the program that waits or runs.
+    pub(super) fn program_pid(&self) -> Option<Pid> {
+        self.program.as_ref().or(self.running()).map(|program| program.child.pid)
+    }
+
+    /// Makes the program that is to run next, which waits for its orders. Limits that the program may
+    /// be held to while it waits are those of the profile.
+    pub(super) fn stage(
+        &mut self,
+        home: BorrowedFd<'_>,
+        tree: Option<&mut Tree>,
+        warm: Option<&std::path::Path>,
+    ) -> std::result::Result<(), String> {
         let text = |errno: Errno| errno.to_string();
-        match work {
-            Work::Unpack(archive) => {
-                self.tell_init(&Command::Unpack, &[archive.as_fd()]).map_err(text)?;
-                self.phase = Phase::Unpacking;
-            }
-            Work::Collect(wanted, pipe) => {
-                self.tell_init(&Command::Collect, &[wanted.as_fd(), pipe.as_fd()]).map_err(text)?;
+        if let (None, Some(tree)) = (&self.leaf, tree) {
+            let mut leaf = tree.take().map_err(text)?;
+            leaf.prepare(&self.profile.run).map_err(text)?;
+            self.leaf = Some(leaf);
+        }
+        let made = Program::make(&Surroundings {
+            init: self.init.pidfd.as_fd(),
+            home,
+            cgroup: self.leaf.as_ref().map(Leaf::directory),
+            warm,
+            loopback: self.profile.network == Network::Loopback,
+            identity: self.identity,
+            filter: self.filter.program(),
+        })?;
+        let kill_on_denial = self.profile.denied_syscall == DeniedSyscall::Kill;
+        let (program, for_init) = made;
+        let descriptors: Vec<BorrowedFd<'_>> = for_init.iter().map(AsFd::as_fd).collect();
+        let told = self.tell_init(&Command::Program { kill_on_denial }, &descriptors);
+        self.program = Some(program);
+        told.map_err(text)
+    }
+
+    /// Has the interpreter that was staged start, to wait for its program.
+    pub(super) fn boot(&mut self, spec: BorrowedFd<'_>) -> std::result::Result<(), String> {
+        let Some(program) = &self.program else {
+            return Err("there is no program to start".to_owned());
+        };
+        program::limit(program.child.pid, &rlimits(&self.profile.run, self.leaf.is_some()), true)
+            .and_then(|()| self.tell_init(&Command::Boot, &[spec]))
+            .map_err(|errno| errno.to_string())
+    }
+
+    /// Begins the next piece of work, if it can and there is one.
+    pub(super) fn go_on(
+        &mut self,
+        home: BorrowedFd<'_>,
+        tree: Option<&mut Tree>,
+        news: &mut News,
+    ) -> std::result::Result<(), String> {
+        // An interpreter that still starts must not find what the job brings along.
+        let is_starting = self.program.as_ref().is_some_and(|program| program.ready.is_some());
+        if !matches!(self.phase, Phase::Idle | Phase::Making) || self.owner.is_none() || is_starting {
+            return Ok(());
+        }
+        if matches!(self.phase, Phase::Idle) {
+            self.timer = None;
+        }
+        match self.backlog.pop_front() {
+            None => {}
+            Some(Work::Collect(wanted, pipe)) => {
+                self.tell_init(&Command::Collect, &[wanted.as_fd(), pipe.as_fd()])
+                    .map_err(|errno| errno.to_string())?;
                 self.phase = Phase::Collecting;
+                self.timer = Some(Instant::now() + INIT_DEADLINE);
             }
-            Work::Execute { limits, spec, streams } => {
-                let run = self.execute(home, limits, spec, streams)?;
-                self.phase = Phase::Running(Box::new(run));
+            Some(Work::Execute { limits, spec, archive }) => {
+                if self.program.is_none() {
+                    self.stage(home, tree, None)?;
+                }
+                news.started = Some(self.execute(limits, &spec, archive.as_ref())?);
                 self.plan_next_look(Instant::now());
-                return Ok(true);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     fn execute(
         &mut self,
-        home: BorrowedFd<'_>,
         limits: Limits,
-        spec: OwnedFd,
-        streams: [OwnedFd; 3],
-    ) -> std::result::Result<Run, String> {
+        spec: &OwnedFd,
+        archive: Option<&OwnedFd>,
+    ) -> std::result::Result<[OwnedFd; 3], String> {
         let text = |errno: Errno| errno.to_string();
-        let (theirs, ours) = socket::pair().map_err(text)?;
+        let mut program = self.program.take().ok_or("there is no program to run")?;
+        let streams = program.streams.take().ok_or("its streams are gone")?;
+        let cpu_before = process::cpu_time_of(program.child.pid);
         let watch = self.leaf.is_none().then_some(Watch {
             memory_bytes: limits.memory_bytes,
             cpu_time_ms: limits.cpu_time_ms,
             processes: limits.processes,
+            cpu_before_us: micros(cpu_before),
         });
-        let begin = Command::Begin {
-            watch,
-            interval_us: self.sample_interval_us,
-            kill_on_denial: self.profile.denied_syscall == DeniedSyscall::Kill,
-        };
-        self.tell_init(&begin, &[theirs.as_fd()]).map_err(text)?;
+        let pid = program.child.pid;
+        let (began, began_us) = (Instant::now(), process::monotonic_us());
+        // From here on the run knows the program, so that whatever fails ends it as well.
+        self.phase = Phase::Running(Box::new(Run {
+            program,
+            limits,
+            began,
+            began_us,
+            cpu_before,
+            killed_for: None,
+            exit: None,
+            finished: None,
+            marks: Vec::new(),
+        }));
         if let Some(leaf) = &mut self.leaf {
             leaf.prepare(&limits).map_err(text)?;
         }
-        let stage = Stage {
-            rlimits: rlimits(&limits, self.leaf.is_some()),
-            loopback: self.network_policy() == Network::Loopback,
-        };
-        let [input, output, error] = &streams;
-        let began = Instant::now();
-        let started = program::start(&Start {
-            init: self.init.pidfd.as_fd(),
-            home,
-            cgroup: self.leaf.as_ref().map(Leaf::directory),
-            spec: spec.as_fd(),
-            streams: [input.as_fd(), output.as_fd(), error.as_fd()],
-            listener: ours.as_fd(),
-            stage: &stage,
-            identity: self.identity,
-            filter: self.filter.program(),
-        })
-        .map_err(|error| error.to_string())?;
-        Ok(Run {
-            child: started.child,
-            failure: started.failure,
-            limits,
-            began,
-            killed_for: None,
-            exit: None,
-            ended: began,
-        })
+        match program::limit(pid, &rlimits(&limits, self.leaf.is_some()), false) {
+            // It is dead already, of which its pidfd tells.
+            Ok(()) | Err(Errno { errno: nix::errno::Errno::ESRCH, .. }) => {}
+            Err(errno) => return Err(text(errno)),
+        }
+        let command = Command::Go { watch, interval_us: self.sample_interval_us };
+        let descriptors: Vec<BorrowedFd<'_>> = [Some(spec), archive].into_iter().flatten().map(AsFd::as_fd).collect();
+        self.tell_init(&command, &descriptors).map_err(text)?;
+        Ok(streams)
     }
 
     /// Ends the program that runs.
@@ -236,7 +339,7 @@ impl Sandbox {
             Some(leaf) => leaf.kill()?,
             None => {
                 // The main process first, which init does not see before it has joined the jail.
-                match process::signal(run.child.pidfd.as_fd(), Signal::SIGKILL) {
+                match process::signal(run.program.child.pidfd.as_fd(), Signal::SIGKILL) {
                     Ok(()) | Err(Errno { errno: nix::errno::Errno::ESRCH, .. }) => {}
                     Err(error) => return Err(error),
                 }
@@ -246,62 +349,107 @@ impl Sandbox {
         Ok(())
     }
 
-    /// The main process may have ended: takes its status, and has init end the rest.
-    pub(super) fn program_ended(&mut self) -> Result<()> {
-        if let Phase::Dying(program) = &mut self.phase {
-            // Init is not wholly dead before the last process of its namespace is reaped.
-            if let Some(child) = program.take()
-                && process::reap(child.pid)?.is_none()
-            {
-                *program = Some(child);
+    /// The main process may have ended: takes its status. Init sees the same, and ends the rest.
+    pub(super) fn program_ended(&mut self, news: &mut News) -> std::result::Result<(), String> {
+        let text = |errno: Errno| errno.to_string();
+        match &mut self.phase {
+            Phase::Dying(program, _) => {
+                // Init is not wholly dead before the last process of its namespace is reaped.
+                if let Some(child) = program.take()
+                    && process::reap(child.pid).map_err(text)?.is_none()
+                {
+                    *program = Some(child);
+                }
+                Ok(())
             }
-            return Ok(());
+            Phase::Running(run) => {
+                if run.exit.is_some() {
+                    return Ok(());
+                }
+                let Some((_, exit)) = process::reap(run.program.child.pid).map_err(text)? else {
+                    return Ok(());
+                };
+                run.exit = Some((exit, process::monotonic_us()));
+                self.timer = Some(Instant::now() + INIT_DEADLINE);
+                self.conclude(news)
+            }
+            // It died while it waited for a job.
+            _ => Err("the program that waited has died".to_owned()),
         }
-        let Phase::Running(run) = &mut self.phase else {
-            return Ok(());
-        };
-        let Some((_, exit)) = process::reap(run.child.pid)? else {
-            return Ok(());
-        };
-        run.ended = Instant::now();
-        let mut bytes = Vec::new();
-        let failure = run.failure.try_clone().map(std::fs::File::from);
-        // The only writer is dead, so this ends; an error leaves the exit status to tell.
-        let failed = failure.and_then(|pipe| pipe.take(64).read_to_end(&mut bytes)).is_ok();
-        let not_started = failed.then(|| program::read_failure(&bytes)).flatten();
-        run.exit = Some((exit, not_started.map(|(step, errno)| Exit::NotStarted(step, errno))));
-        let ended_well = run.killed_for.is_none() && exit.status == ExitStatus::Exited(0);
-        let inspect_file_size = (!ended_well).then_some(run.limits.file_size_bytes);
-        self.tell_init(&Command::Finish { inspect_file_size }, &[])?;
-        if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Idle) {
-            self.phase = Phase::Finishing(run);
-        }
-        self.timer = Some(Instant::now() + INIT_DEADLINE);
-        Ok(())
     }
 
-    /// Everything that the program had started is dead: all that is known of its end.
-    pub(super) fn finished(&mut self, finished: Finished) -> Option<Ending> {
-        let Phase::Finishing(run) = std::mem::replace(&mut self.phase, Phase::Idle) else {
-            return None;
+    /// Everything that the program had started is dead.
+    pub(super) fn finished(&mut self, finished: Finished, news: &mut News) -> std::result::Result<(), String> {
+        let Phase::Running(run) = &mut self.phase else {
+            return Err("the program that waited has died".to_owned());
         };
-        let (exit, not_started) = run.exit?;
-        let wall = run.ended.duration_since(run.began);
-        let own_cpu_us = micros(exit.cpu_time);
+        run.finished = Some(finished);
+        self.conclude(news)
+    }
+
+    /// Both know that it is over: tells what became of it, or has init look once more.
+    fn conclude(&mut self, news: &mut News) -> std::result::Result<(), String> {
+        let (mut run, finished) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Running(mut run) if run.exit.is_some() && run.finished.is_some() => {
+                let finished = run.finished.take().unwrap_or_default();
+                (run, finished)
+            }
+            other => {
+                self.phase = other;
+                return Ok(());
+            }
+        };
+        let ended_well = run.killed_for.is_none()
+            && finished.exceeded.is_none()
+            && run.exit.as_ref().is_some_and(|(exit, _)| exit.status == ExitStatus::Exited(0));
+        if ended_well {
+            news.ended = Some(self.ending(&mut run, finished, false, false));
+            self.timer = None;
+            return Ok(());
+        }
+        self.timer = Some(Instant::now() + INIT_DEADLINE);
+        let file_size_bytes = run.limits.file_size_bytes;
+        self.phase = Phase::Inspecting(run, finished);
+        self.tell_init(&Command::Inspect { file_size_bytes }, &[]).map_err(|errno| errno.to_string())
+    }
+
+    /// Init has looked at what a program that ended badly left on disk.
+    pub(super) fn inspected(&mut self, file_at_limit: bool, disk_full: bool, news: &mut News) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Inspecting(mut run, finished) => {
+                news.ended = Some(self.ending(&mut run, finished, file_at_limit, disk_full));
+                self.timer = None;
+            }
+            other => self.phase = other,
+        }
+    }
+
+    /// All that is known of the end of a program.
+    fn ending(&mut self, run: &mut Run, finished: Finished, file_at_limit: bool, disk_full: bool) -> Ending {
+        let (exit, ended_us) = run.exit.expect("a run is concluded when its program is reaped");
+        self.used = true;
+        let started_us = run.started_us().unwrap_or(ended_us).min(ended_us);
+        let failed = run.marks.iter().find_map(|mark| match mark {
+            Mark::Failed(step, errno) => Some(Exit::NotStarted(*step, *errno)),
+            _ => None,
+        });
+        let wall_time_us = ended_us - started_us;
+        let own_cpu_us = micros(exit.cpu_time.saturating_sub(run.cpu_before));
+        let processes_refused = finished.processes_met || was_full(run, &finished);
         let mut ending = Ending {
-            exit: not_started.unwrap_or(match exit.status {
+            exit: failed.unwrap_or(match exit.status {
                 ExitStatus::Exited(code) => Exit::Code(code),
                 ExitStatus::Signalled(signal) => Exit::Signal(signal),
             }),
             // Init's report of a limit may be overtaken by the end that it brought about.
             killed_for: run.killed_for.or(finished.exceeded),
             out_of_memory: false,
-            processes_refused: finished.processes_met || was_full(&run, &finished),
-            file_at_limit: finished.file_at_limit,
-            disk_full: finished.disk_full,
+            processes_refused,
+            file_at_limit,
+            disk_full,
             denied: name(finished.denials),
             usage: Usage {
-                wall_time_us: micros(wall),
+                wall_time_us,
                 cpu_time_us: (own_cpu_us + finished.orphans_cpu_us).max(finished.sampled_cpu_us),
                 memory_peak_bytes: exit
                     .memory_peak_bytes
@@ -311,13 +459,15 @@ impl Sandbox {
                 read_bytes: None,
                 written_bytes: None,
             },
+            started_us,
+            ended_us,
         };
         if let Some(leaf) = &mut self.leaf {
             let used = leaf.usage();
             ending.out_of_memory = used.out_of_memory;
             ending.processes_refused = used.processes_refused;
             ending.usage = Usage {
-                wall_time_us: micros(wall),
+                wall_time_us,
                 cpu_time_us: used.cpu_us,
                 memory_peak_bytes: used.memory_peak_bytes,
                 processes_peak: used.processes_peak,
@@ -325,19 +475,20 @@ impl Sandbox {
                 written_bytes: Some(used.written_bytes),
             };
         }
-        Some(ending)
+        ending
     }
 
     /// Its timer has run out: ends a program that is over its time, or gives init up.
     pub(super) fn timer_ran_out(&mut self, now: Instant) -> std::result::Result<(), String> {
-        let Phase::Running(run) = &self.phase else {
+        let cpu_left = self.cpu_left();
+        let Phase::Running(run) = &mut self.phase else {
             return Err(format!("init did not answer in {} s", INIT_DEADLINE.as_secs()));
         };
-        let cause = if run.killed_for.is_some() {
+        let cause = if run.killed_for.is_some() || run.exit.is_some() {
             return Err("the program could not be killed".to_owned());
-        } else if now >= run.began + Duration::from_millis(run.limits.wall_time_ms) {
+        } else if run.wall_left().is_zero() {
             Cause::WallTime
-        } else if self.cpu_left().is_zero() {
+        } else if cpu_left.is_zero() {
             Cause::CpuTime
         } else {
             self.plan_next_look(now);
@@ -356,12 +507,12 @@ impl Sandbox {
     /// The next look is due when the time by the clock is up, or when all processors that it may
     /// use could have used up its processor time.
     fn plan_next_look(&mut self, now: Instant) {
-        let Phase::Running(run) = &self.phase else {
+        let left = self.cpu_left();
+        let Phase::Running(run) = &mut self.phase else {
             return;
         };
-        let deadline = run.began + Duration::from_millis(run.limits.wall_time_ms);
+        let deadline = now + run.wall_left();
         let share = u32::try_from(run.limits.cpu_millis.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-        let left = self.cpu_left();
         self.timer = Some(if left == Duration::MAX {
             deadline
         } else {
@@ -369,20 +520,34 @@ impl Sandbox {
         });
     }
 
+    /// Whether anything that its owner asked for may have had an effect. Not known for sure before
+    /// everything in it is dead.
+    pub(super) fn had_begun(&self) -> bool {
+        let given = |marks: &Marks| marks.read().iter().any(|mark| matches!(mark, Mark::Given(_)));
+        self.used || matches!(&self.phase, Phase::Dying(_, Some(marks)) if given(marks))
+    }
+
     /// Kills init and so everything.
     pub(super) fn destroy(&mut self) {
-        if matches!(self.phase, Phase::Dying(_)) {
+        if matches!(self.phase, Phase::Dying(..)) {
             return;
         }
         // The only error is that it is dead already.
         process::signal(self.init.pidfd.as_fd(), Signal::SIGKILL).ok();
-        if let Phase::Running(run) | Phase::Finishing(run) = &self.phase {
-            process::signal(run.child.pidfd.as_fd(), Signal::SIGKILL).ok();
+        let (program, is_reaped) = match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Running(run) => {
+                self.used |= run.marks.iter().any(|mark| matches!(mark, Mark::Given(_)));
+                (Some(run.program), run.exit.is_some())
+            }
+            _ => (self.program.take(), false),
+        };
+        let (child, marks) = program.map(|program| (program.child, program.marks)).unzip();
+        let child = child.filter(|_| !is_reaped);
+        if let Some(child) = &child {
+            process::signal(child.pidfd.as_fd(), Signal::SIGKILL).ok();
         }
         // It dies with the pid namespace, but is our child to reap when it does.
-        if let Phase::Running(run) = std::mem::replace(&mut self.phase, Phase::Dying(None)) {
-            self.phase = Phase::Dying(Some(run.child));
-        }
+        self.phase = Phase::Dying(child, marks);
         self.backlog.clear();
         self.timer = None;
     }
@@ -398,7 +563,7 @@ fn was_full(run: &Run, finished: &Finished) -> bool {
     out_of_time && run.limits.processes >= MANY && finished.sampled_processes + 1 >= run.limits.processes
 }
 
-fn rlimits(limits: &Limits, in_cgroup: bool) -> Rlimits {
+pub(super) fn rlimits(limits: &Limits, in_cgroup: bool) -> Rlimits {
     Rlimits {
         cpu_seconds: limits.cpu_time_ms.div_ceil(1000),
         // The sampler holds the limit; this only stops what no sampler could. Interpreters reserve

@@ -1,6 +1,7 @@
 //! The launcher's loop: connections, sandboxes, timers, all in one thread.
 
 mod clients;
+mod parking;
 mod sandboxes;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -18,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::cgroup::Tree;
 use super::ids::Slots;
 use super::netns;
+use super::pool::Pool;
 use super::privilege::{self, Settled, Texts};
 use super::sandbox::Sandbox;
 use super::{During, LauncherError};
@@ -47,6 +49,7 @@ pub(super) fn run(settled: &str) -> Result<(), LauncherError> {
         server.only_client = true;
         server.connect(socket).during("serve the client")?;
     }
+    server.expect_floors();
     server.serve()
 }
 
@@ -59,10 +62,12 @@ enum About {
     Control,
     Init,
     Program,
+    Warm,
 }
 
 impl About {
-    const ALL: [Self; 6] = [Self::Listener, Self::Signal, Self::Connection, Self::Control, Self::Init, Self::Program];
+    const ALL: [Self; 7] =
+        [Self::Listener, Self::Signal, Self::Connection, Self::Control, Self::Init, Self::Program, Self::Warm];
 
     /// A token names what it is about and a serial number, which is never used again, so that an
     /// event for what has gone meanwhile finds nothing.
@@ -78,7 +83,7 @@ impl About {
 
 struct Connection {
     socket: OwnedFd,
-    outbox: VecDeque<Vec<u8>>,
+    outbox: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
 }
 
 struct Server {
@@ -105,6 +110,14 @@ struct Server {
     sandboxes: HashMap<u64, Sandbox>,
     leases: HashMap<(u64, u64), u64>,
     timers: BTreeSet<(Instant, u64)>,
+    pool: Pool,
+    /// When to look after those that wait.
+    next_round: Instant,
+    /// Since when one is wanting that was not made for want of a processor.
+    wanting_since: Option<Instant>,
+    /// Memory of the host that was available when that was last looked at.
+    available_bytes: u64,
+    processors: usize,
     serial: u64,
     stopping: bool,
 }
@@ -136,6 +149,7 @@ impl Server {
             .add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, About::Signal.token(0)))
             .call("epoll_ctl")
             .during("wait for signals")?;
+        let pool = Pool::new(config.pool.clone().resolved());
         let open = |path: &str| File::open(path).map(OwnedFd::from).call("open").during("find its own namespaces");
         Ok(Self {
             profiles: shared_profiles(&config),
@@ -159,6 +173,11 @@ impl Server {
             sandboxes: HashMap::new(),
             leases: HashMap::new(),
             timers: BTreeSet::new(),
+            pool,
+            next_round: Instant::now(),
+            wanting_since: None,
+            available_bytes: parking::available_bytes(),
+            processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             serial: 0,
             stopping: false,
         })
@@ -182,8 +201,12 @@ impl Server {
     fn serve(&mut self) -> Result<(), LauncherError> {
         let mut events = [EpollEvent::empty(); EVENTS];
         while !(self.stopping && self.sandboxes.is_empty()) {
-            let timeout = match self.timers.first() {
-                Some((due, _)) => {
+            let one_to_make = self.has_one_to_make();
+            let due = [self.timers.first().map(|(due, _)| *due), self.next_round()].into_iter().flatten().min();
+            let timeout = match due {
+                // Only where nothing else is to be done.
+                _ if one_to_make => EpollTimeout::ZERO,
+                Some(due) => {
                     // Rounded up: the kernel counts in milliseconds, and must not spin on the rest of one.
                     let left = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
                     EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
@@ -201,6 +224,10 @@ impl Server {
                 }
             }
             self.handle_timers();
+            self.look_after_parked();
+            if count == 0 && one_to_make {
+                self.make_one();
+            }
         }
         if let Some(tree) = &mut self.tree {
             tree.clear();
@@ -223,7 +250,8 @@ impl Server {
             }
             About::Control => self.report(serial),
             About::Init => self.init_ended(serial),
-            About::Program => self.change(serial, |sandbox| sandbox.program_ended().map_err(|errno| errno.to_string())),
+            About::Program => self.change(serial, |sandbox, _, _, news| sandbox.program_ended(news)),
+            About::Warm => self.is_warm(serial),
         }
     }
 
@@ -233,6 +261,11 @@ impl Server {
         let connections: Vec<u64> = self.connections.keys().copied().collect();
         for connection in connections {
             self.disconnect(connection);
+        }
+        let parked: Vec<u64> =
+            self.sandboxes.iter().filter(|(_, sandbox)| sandbox.owner.is_none()).map(|(serial, _)| *serial).collect();
+        for serial in parked {
+            self.destroy(serial, None);
         }
     }
 
@@ -258,6 +291,7 @@ impl Server {
             }
             Err(error) => eprintln!("codesandbox-launcher: the old configuration stays, because {error}"),
         }
+        self.retire_parked();
     }
 
     /// The configuration where it has changed. Every connection asks, so what has not is not parsed.
@@ -277,7 +311,7 @@ impl Server {
         let now = Instant::now();
         while let Some((due, serial)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, serial));
-            self.change(serial, |sandbox| sandbox.timer_ran_out(now));
+            self.change(serial, |sandbox, _, _, _| sandbox.timer_ran_out(now));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::plan::{Bind, PROGRAM_ID, Template};
-use crate::runtime::{Files, Manifest, Runtime};
+use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, Manifest, Runtime};
 
 /// Entries of a root directory besides `/usr`: links into it, or directories on older systems.
 const ROOT_ENTRIES: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
@@ -32,6 +32,11 @@ pub(super) fn draw_up(runtime: &Runtime, manifest: &Manifest) -> Template {
     template.links.extend(names.iter().map(|name| link(name, runtime.program())));
     let others = runtime.programs.iter().filter(|(name, _)| !names.contains(name));
     template.links.extend(others.map(|(name, path)| link(name, path)));
+    if let Some(warm) = runtime.warm() {
+        let boots = BOOT.iter().filter(|(name, _)| *name == warm.boot);
+        let place = |name: &str| Path::new(BOOT_DIRECTORY).join(name);
+        template.files.extend(boots.map(|(name, text)| (place(name), text.to_vec())));
+    }
     let listing = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     template.files.push(("/runtime/runtimes.json".into(), listing));
     template

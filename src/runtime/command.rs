@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Command, Language, Runtime};
+use super::{BOOT_DIRECTORY, Command, Language, Runtime};
 
 /// Variables that every program gets, before those of its language and of the request.
 ///
@@ -42,6 +42,21 @@ impl Runtime {
     #[must_use]
     pub fn run_line(&self, program: &Program<'_>, memory_bytes: u64) -> CommandLine {
         self.fill(&self.language.run, program, memory_bytes)
+    }
+
+    /// How to start the interpreter before its program is known, where that is done.
+    #[must_use]
+    pub fn boot_line(&self, memory_bytes: u64) -> Option<CommandLine> {
+        let warm = self.warm()?;
+        let env = self.language.run.env.iter().chain(&warm.env);
+        let env = env.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let nothing = Program { main: &self.language.main, files: &[], flags: &[] };
+        let mut line = self.fill(&Command { argv: warm.argv.clone(), env }, &nothing, memory_bytes);
+        let boot = format!("{BOOT_DIRECTORY}/{}", warm.boot);
+        for word in line.argv.iter_mut().chain(line.env.values_mut()) {
+            *word = word.replace("{boot}", &boot);
+        }
+        Some(line)
     }
 
     /// How to learn the exact version.

@@ -230,6 +230,7 @@ fn of_store(
         files: Files::Store { closure: entry.closure },
         closure_bytes: entry.closure_bytes,
         deprecated_since: known.and_then(|known| known.deprecated_since.clone()),
+        warm: known.is_none_or(|known| known.warm),
         health,
         baseline: None,
     })
@@ -267,6 +268,7 @@ fn of_tree(language: &Arc<Language>, tree: &Tree, exists: &dyn Fn(&Path) -> bool
         },
         closure_bytes: None,
         deprecated_since: entry.deprecated_since.clone(),
+        warm: entry.warm,
         health: Health::default(),
         baseline: None,
     })
@@ -286,6 +288,7 @@ fn of_host(language: &Arc<Language>, entry: &VersionEntry, exists: &dyn Fn(&Path
         files: Files::Host { extra: entry.extra_paths.iter().filter(|path| exists(path)).cloned().collect() },
         closure_bytes: None,
         deprecated_since: entry.deprecated_since.clone(),
+        warm: entry.warm,
         health: Health::default(),
         baseline: None,
     })

@@ -1,6 +1,7 @@
 //! Warm starts: an interpreter that was started before its program was known, and which jobs it fits.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -21,10 +22,21 @@ pub struct Warm {
     /// Variables besides those of `run` while it starts; the boot program takes them away again.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Where it is started; `/workspace` where absent. The boot program goes there, then.
+    #[serde(default = "workspace")]
+    pub directory: PathBuf,
+    /// Whether arguments and variables can't be changed any more once it has started: then only a job
+    /// that adds none is started warm, and only one whose main file has the language's usual name.
+    #[serde(default)]
+    pub fixed: bool,
     /// Variables that the interpreter reads when it starts: a job that sets one is not started
     /// warm. `*` at the end stands for anything.
     #[serde(default)]
     pub cold_env: Vec<String>,
+}
+
+fn workspace() -> PathBuf {
+    "/workspace".into()
 }
 
 /// Variables that the dynamic linker and the C library read when any program starts.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::drive::{internal, tell};
+use super::drive::tell;
 use super::{Fault, Item, output};
-use crate::backend::{BackendError, Sandbox};
+use crate::backend::Sandbox;
 use crate::cache::entry::Entry;
 use crate::cache::key::{self, Ingredients, Stamp};
 use crate::cache::{Answer, Cache};
@@ -130,6 +130,11 @@ fn key_of(client: Option<&str>, job: &Job, basis: &Basis, stamps: &[Stamp]) -> O
 }
 
 impl Prior {
+    /// Whether the stage need not run.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self, Self::Known(_))
+    }
+
     /// What the sandbox has to begin with.
     pub(super) fn files(&self, sources: Vec<InputFile>) -> Archive {
         match self {
@@ -141,25 +146,29 @@ impl Prior {
         }
     }
 
-    /// Why there is no sandbox: a file of the cache is none of the client's.
-    pub(super) fn explain(&self, error: BackendError) -> Fault {
-        match (self, error) {
-            (Self::Known(_), BackendError::Input { index, reason }) => {
+    /// Why the first program did not run: a file of the cache is none of the client's.
+    pub(super) fn explain(&self, fault: Fault) -> Fault {
+        match (self, fault) {
+            (Self::Known(_), Fault::Input { index, reason }) => {
                 Fault::Internal(format!("file {index} of a cached result could not be written: {reason}"))
             }
-            (_, error) => error.into(),
+            (_, fault) => fault,
         }
     }
 }
 
 /// Tells the client what it would hear if the compile stage ran.
-pub(super) async fn tell_known(entry: &Entry, limits: Limits, events: &mpsc::Sender<Item>) -> StageResult {
+pub(super) async fn tell_known(entry: &Entry, events: &mpsc::Sender<Item>) {
     tell(events, Event::Cached).await;
     for (printed, event) in [(&entry.stdout, Event::Stdout as fn(Vec<u8>) -> Event), (&entry.stderr, Event::Stderr)] {
         for chunk in printed.chunks(CHUNK_BYTES) {
             tell(events, event(chunk.to_vec())).await;
         }
     }
+}
+
+/// What comes of a compile stage that is known.
+pub(super) fn known(entry: &Entry, limits: Limits) -> StageResult {
     StageResult {
         status: Status::Ok,
         exit_code: Some(0),
@@ -219,7 +228,7 @@ impl Claim {
             time_ms: u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX),
             whole: true,
         };
-        let (reader, writer) = pipe().map_err(internal)?;
+        let (reader, writer) = pipe().map_err(|error| Fault::Internal(error.to_string()))?;
         sandbox.collect(&wanted, writer.into()).await?;
         let (files, omitted) = output::take_files(reader, self.entry_bytes).await?;
         Ok(omitted.is_empty().then_some(files))

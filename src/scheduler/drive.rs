@@ -1,95 +1,244 @@
 //! Carries one job through its stages: ask the cache, open, files, compile, run, hand out, close.
 
 use std::io::pipe;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::stat::{Mode, fchmod};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::compile::{self, Prior};
 use super::{Fault, Item, Waiting, output};
-use crate::backend::{Backend, Order, Sandbox};
+use crate::backend::{Backend, Order, Sandbox, clock_us};
 use crate::cache::Cache;
 use crate::config::Outputs;
-use crate::job::{Event, Exit, Job, Outcome, Stage, StageRequest, StageResult, Status, verdict};
-use crate::plan::{Cause, Spec, Wanted};
+use crate::job::{
+    EnforcedBy, Event, Exit, Job, Outcome, Overhead, Path, Stage, StageRequest, StageResult, Status, verdict,
+};
+use crate::plan::{Archive, Cause, Spec, Wanted};
 
 /// How much longer than its limit a stage may take before we stop waiting for the backend.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a job and tells its client all that happens; returns when its sandbox is gone.
 pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting: Waiting, outputs: Outputs) {
-    let Waiting { job, events, mut cancel } = waiting;
+    let Waiting { job, events, mut cancel, submitted_us } = waiting;
     if *cancel.borrow() {
         events.send(Err(Fault::Cancelled)).await.ok();
         return;
     }
-    let mut sandbox = None;
-    let result = async {
-        tell(&events, Event::Started).await;
-        let (job, prior) = compile::look_up(cache, client, job, &mut cancel).await;
-        stages(backend, job, prior, outputs, &events, &mut cancel, &mut sandbox).await
+    tell(&events, Event::Started).await;
+    let (mut job, mut prior) = compile::look_up(cache, client, job, &mut cancel).await;
+    let files = prior.files(std::mem::take(&mut job.files));
+    let since_us = clock_us();
+    let mut drive = Drive {
+        backend,
+        outputs,
+        events: &events,
+        cancel: &mut cancel,
+        sandbox: None,
+        told: None,
+        retries: 0,
+        // While another job compiles what this one needs, this one waits for a turn as in the queue.
+        overhead: Overhead { queue_us: since_us.saturating_sub(submitted_us), ..Overhead::default() },
+        since_us,
     };
-    let result = result.await;
-    if let Err(fault @ Fault::Internal(_)) = &result {
-        tracing::error!("a job has failed: {fault}");
+    let mut result = drive.stages(&job, &mut prior, &files).await;
+    if let Err(Fault::Lost { reason, had_begun: false }) = &result {
+        tracing::warn!(job_id = %job.id, "a sandbox was lost before its program had begun, the job gets another: {reason}");
+        drive.retries += 1;
+        drive.close().await;
+        result = drive.stages(&job, &mut prior, &files).await;
+    }
+    if let Err(fault @ (Fault::Internal(_) | Fault::Lost { .. })) = &result {
+        tracing::error!(job_id = %job.id, "a job has failed: {fault}");
     }
     // A client that does not listen any more does not want to know.
     events.send(result.map(|outcome| Event::Finished(Box::new(outcome)))).await.ok();
-    drop(events);
-    if let Some(sandbox) = sandbox {
-        // The error is that the launcher is gone, and then so is the sandbox.
-        sandbox.close().await.ok();
-    }
+    drive.close().await;
 }
 
-async fn stages(
-    backend: &Backend,
-    job: Job,
-    prior: Prior,
+/// A job on its way.
+struct Drive<'a> {
+    backend: &'a Backend,
     outputs: Outputs,
-    events: &mpsc::Sender<Item>,
-    cancel: &mut watch::Receiver<bool>,
-    slot: &mut Option<Sandbox>,
-) -> Result<Outcome, Fault> {
-    let (disk_bytes, disk_files) = compile::disk(&job);
-    let order = Order { runtime: job.runtime, profile: job.profile, disk_bytes, disk_files };
-    let files = prior.files(job.files);
-    let opened = backend.open(&order, &files).await;
-    let sandbox = slot.insert(opened.map_err(|error| prior.explain(error))?);
-    let enforced_by = backend.enforced_by().ok_or(Fault::Unavailable)?;
-    let mut outcome = Outcome { compile: None, run: None, files: Vec::new(), omitted: Vec::new(), enforced_by };
-    if let Some(compile) = &job.compile {
-        let result = match prior {
-            Prior::Known(entry) => compile::tell_known(&entry, compile.limits, events).await,
-            Prior::Unknown(claim) => {
-                tell(events, Event::Stage(Stage::Compile)).await;
-                let result = stage(sandbox, compile, &[], events, cancel).await?;
-                if let Some(claim) = claim {
-                    claim.keep(sandbox, &result, cancel).await;
-                }
-                result
-            }
+    events: &'a mpsc::Sender<Item>,
+    cancel: &'a mut watch::Receiver<bool>,
+    sandbox: Option<Sandbox>,
+    /// The stage of which the client knows that it has begun.
+    told: Option<Stage>,
+    retries: u32,
+    overhead: Overhead,
+    /// Since when time counts that is ours, by the monotonic clock.
+    since_us: u64,
+}
+
+impl Drive<'_> {
+    async fn stages(&mut self, job: &Job, prior: &mut Prior, files: &Archive) -> Result<Outcome, Fault> {
+        // That of both stages even where one of them is known: sandboxes that wait have no other.
+        let (disk_bytes, disk_files) = compile::disk(job);
+        let order = Order {
+            runtime: job.runtime.clone(),
+            profile: job.profile.clone(),
+            disk_bytes,
+            disk_files,
+            // No interpreter has started in a sandbox whose first program is a compiler.
+            warm: job.warm && (job.compile.is_none() || prior.is_known()),
+            fresh: job.fresh || self.retries > 0,
         };
-        let went_well = result.status == Status::Ok;
-        outcome.compile = Some(result);
-        if !went_well {
-            return Ok(outcome);
+        self.sandbox = Some(self.backend.open(&order).await?);
+        let mut files = (!files.files.is_empty()).then_some(files);
+        let mut outcome = Outcome {
+            compile: None,
+            run: None,
+            files: Vec::new(),
+            omitted: Vec::new(),
+            // Known for sure as soon as a program has started.
+            enforced_by: EnforcedBy::Rlimit,
+            path: Path::Cold,
+            retries: self.retries,
+            overhead: Overhead::default(),
+        };
+        if let Some(request) = &job.compile {
+            let (result, path) = self.compile(request, prior, &mut files).await?;
+            let went_well = result.status == Status::Ok;
+            (outcome.compile, outcome.path) = (Some(result), path);
+            if !went_well {
+                return self.over(outcome);
+            }
+        }
+        let ran = self.stage(Stage::Run, &job.run, files.take(), &job.stdin).await;
+        let (result, path) = ran.map_err(|fault| prior.explain(fault))?;
+        outcome.run = Some(result);
+        if outcome.compile.as_ref().is_none_or(|compile| compile.cached) {
+            outcome.path = path;
+        }
+        if !job.outputs.is_empty() {
+            (outcome.files, outcome.omitted) = self.collect(job.outputs.clone()).await?;
+        }
+        self.over(outcome)
+    }
+
+    fn over(&mut self, mut outcome: Outcome) -> Result<Outcome, Fault> {
+        outcome.enforced_by = self.backend.enforced_by().ok_or(Fault::Unavailable)?;
+        self.overhead.collect_us += self.lap();
+        outcome.overhead = self.overhead;
+        Ok(outcome)
+    }
+
+    /// Time since the last lap.
+    fn lap(&mut self) -> u64 {
+        let now = clock_us();
+        now.saturating_sub(std::mem::replace(&mut self.since_us, now))
+    }
+
+    async fn collect(
+        &mut self,
+        patterns: Vec<String>,
+    ) -> Result<(Vec<crate::job::OutputFile>, Vec<crate::job::OmittedFile>), Fault> {
+        let sandbox = self.sandbox.as_mut().ok_or(Fault::Unavailable)?;
+        let (reader, writer) = pipe().map_err(|error| Fault::Internal(error.to_string()))?;
+        sandbox.collect(&wanted(patterns, self.outputs), writer.into()).await?;
+        let taken = output::take_files(reader, self.outputs.bytes);
+        let allowed = Duration::from_millis(self.outputs.time_ms) + PATIENCE;
+        tokio::time::timeout(allowed, taken)
+            .await
+            .map_err(|_| Fault::Internal("files were not handed out in time".to_owned()))?
+    }
+
+    /// Compiles, and keeps what comes of it; or tells what is known of it already.
+    async fn compile(
+        &mut self,
+        request: &StageRequest,
+        prior: &mut Prior,
+        files: &mut Option<&Archive>,
+    ) -> Result<(StageResult, Path), Fault> {
+        let claim = match prior {
+            Prior::Known(entry) => {
+                // Nothing was told yet, or all of this: a job that is begun anew need not say it again.
+                if self.told.is_none() {
+                    compile::tell_known(entry, self.events).await;
+                    self.told = Some(Stage::Compile);
+                }
+                // The run stage says how the sandbox was come by.
+                return Ok((compile::known(entry, request.limits), Path::Cold));
+            }
+            Prior::Unknown(claim) => claim,
+        };
+        // A sandbox that is lost leaves the claim to the next one.
+        let (result, path) = self.stage(Stage::Compile, request, files.take(), &[]).await?;
+        if let (Some(claim), Some(sandbox)) = (claim.take(), &mut self.sandbox) {
+            claim.keep(sandbox, &result, self.cancel).await;
+        }
+        Ok((result, path))
+    }
+
+    /// Runs one stage to its end.
+    async fn stage(
+        &mut self,
+        which: Stage,
+        request: &StageRequest,
+        files: Option<&Archive>,
+        stdin: &[u8],
+    ) -> Result<(StageResult, Path), Fault> {
+        if self.told != Some(which) {
+            tell(self.events, Event::Stage(which)).await;
+            self.told = Some(which);
+        }
+        let limits = request.limits;
+        let spec = Spec::new(&request.argv, &request.env);
+        let sandbox = self.sandbox.as_mut().ok_or(Fault::Unavailable)?;
+        let began_us = clock_us();
+        let program = sandbox.execute(&spec, &limits, files).await?;
+        let over = Notify::new();
+        let stdout = output::capture(program.stdout, limits.output_bytes, &over, self.events, Event::Stdout);
+        let stderr = output::capture(program.stderr, limits.output_bytes, &over, self.events, Event::Stderr);
+        let ended = end(sandbox, &over, self.cancel);
+        let all = async { tokio::join!(ended, stdout, stderr, output::feed(program.stdin, stdin)) };
+        let allowed = Duration::from_millis(limits.wall_time_ms) + PATIENCE;
+        let (ending, stdout, stderr, ()) = tokio::time::timeout(allowed, all)
+            .await
+            .map_err(|_| Fault::Internal("a stage did not end in time".to_owned()))?;
+        let (mut ending, stdout, stderr) = (ending?, stdout?, stderr?);
+        self.overhead.prepare_us += began_us.saturating_sub(self.since_us);
+        self.overhead.start_us += ending.started_us.saturating_sub(began_us);
+        self.since_us = ending.ended_us;
+        if stdout.cut || stderr.cut {
+            // It may have ended by itself before it was seen that it had printed too much.
+            ending.killed_for.get_or_insert(Cause::Output);
+        }
+        if let Exit::NotStarted(step, errno) = ending.exit
+            && step != crate::plan::Step::Execute
+        {
+            let why = nix::errno::Errno::from_raw(errno).desc();
+            return Err(Fault::Internal(format!("a program could not be started: {step:?}: {why}")));
+        }
+        let (status, reason) = verdict(&ending, &limits);
+        let (exit_code, signal) = match ending.exit {
+            Exit::Code(code) => (Some(code), None),
+            Exit::Signal(signal) => (None, Some(signal)),
+            Exit::NotStarted(..) => (None, None),
+        };
+        self.overhead.collect_us += self.lap();
+        let result = StageResult {
+            status,
+            exit_code,
+            signal,
+            reason,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+            usage: ending.usage,
+            denied: ending.denied,
+            limits,
+            cached: false,
+        };
+        Ok((result, program.path))
+    }
+
+    async fn close(&mut self) {
+        if let Some(sandbox) = self.sandbox.take() {
+            // The error is that the launcher is gone, and then so is the sandbox.
+            sandbox.close().await.ok();
         }
     }
-    tell(events, Event::Stage(Stage::Run)).await;
-    outcome.run = Some(stage(sandbox, &job.run, &job.stdin, events, cancel).await?);
-    if !job.outputs.is_empty() {
-        let (reader, writer) = pipe().map_err(internal)?;
-        sandbox.collect(&wanted(job.outputs, outputs), writer.into()).await?;
-        let taken = output::take_files(reader, outputs.bytes);
-        let allowed = Duration::from_millis(outputs.time_ms) + PATIENCE;
-        (outcome.files, outcome.omitted) = tokio::time::timeout(allowed, taken)
-            .await
-            .map_err(|_| Fault::Internal("files were not handed out in time".to_owned()))??;
-    }
-    Ok(outcome)
 }
 
 pub(super) async fn tell(events: &mpsc::Sender<Item>, event: Event) {
@@ -97,74 +246,9 @@ pub(super) async fn tell(events: &mpsc::Sender<Item>, event: Event) {
     events.send(Ok(event)).await.ok();
 }
 
-pub(super) fn internal(error: std::io::Error) -> Fault {
-    Fault::Internal(error.to_string())
-}
-
 fn wanted(patterns: Vec<String>, outputs: Outputs) -> Wanted {
     let Outputs { files, bytes, depth, entries, time_ms } = outputs;
     Wanted { patterns, files, bytes, depth, entries, time_ms, whole: false }
-}
-
-/// Runs one stage to its end.
-async fn stage(
-    sandbox: &mut Sandbox,
-    request: &StageRequest,
-    stdin: &[u8],
-    events: &mpsc::Sender<Item>,
-    cancel: &mut watch::Receiver<bool>,
-) -> Result<StageResult, Fault> {
-    let limits = request.limits;
-    let spec = Spec {
-        argv: request.argv.iter().map(|word| word.clone().into_bytes()).collect(),
-        env: request.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect(),
-    };
-    let (input, input_writer) = pipe().map_err(internal)?;
-    let (output_reader, output) = pipe().map_err(internal)?;
-    let (error_reader, error) = pipe().map_err(internal)?;
-    // The pipes are ours, and the program is another user: it may open /dev/stdin and the like.
-    for stream in [input.as_fd(), output.as_fd(), error.as_fd()] {
-        fchmod(stream, Mode::from_bits_truncate(0o666)).map_err(|errno| internal(errno.into()))?;
-    }
-    sandbox.execute(&spec, &limits, [input.into(), output.into(), error.into()]).await?;
-    let over = Notify::new();
-    let stdout = output::capture(output_reader, limits.output_bytes, &over, events, Event::Stdout);
-    let stderr = output::capture(error_reader, limits.output_bytes, &over, events, Event::Stderr);
-    let ended = end(sandbox, &over, cancel);
-    let all = async { tokio::join!(ended, stdout, stderr, output::feed(input_writer, stdin)) };
-    let allowed = Duration::from_millis(limits.wall_time_ms) + PATIENCE;
-    let (ending, stdout, stderr, ()) = tokio::time::timeout(allowed, all)
-        .await
-        .map_err(|_| Fault::Internal("a stage did not end in time".to_owned()))?;
-    let (mut ending, stdout, stderr) = (ending?, stdout?, stderr?);
-    if stdout.cut || stderr.cut {
-        // It may have ended by itself before it was seen that it had printed too much.
-        ending.killed_for.get_or_insert(Cause::Output);
-    }
-    if let Exit::NotStarted(step, errno) = ending.exit
-        && step != crate::plan::Step::Execute
-    {
-        let why = nix::errno::Errno::from_raw(errno).desc();
-        return Err(Fault::Internal(format!("a program could not be started: {step:?}: {why}")));
-    }
-    let (status, reason) = verdict(&ending, &limits);
-    let (exit_code, signal) = match ending.exit {
-        Exit::Code(code) => (Some(code), None),
-        Exit::Signal(signal) => (None, Some(signal)),
-        Exit::NotStarted(..) => (None, None),
-    };
-    Ok(StageResult {
-        status,
-        exit_code,
-        signal,
-        reason,
-        stdout: stdout.bytes,
-        stderr: stderr.bytes,
-        usage: ending.usage,
-        denied: ending.denied,
-        limits,
-        cached: false,
-    })
 }
 
 /// Waits for the end of a program, and brings it about where it prints too much or is cancelled.

@@ -89,6 +89,8 @@ fn test_job(config: &Config, runtime: &Runtime) -> Result<Job, Fault> {
         outputs: vec![],
         // It shows that the compiler works, not that it once did.
         basis: None,
+        warm: false,
+        fresh: true,
     })
 }
 

@@ -233,6 +233,51 @@ pub enum Stream {
     Error = 2,
 }
 
+/// Gives a descriptor of the caller's a number that the program it is about to execute knows; it
+/// stays open then. dup2(2).
+///
+/// # Errors
+/// EINVAL for a standard stream, and as dup2(2).
+pub fn hand_down(fd: BorrowedFd<'_>, number: RawFd) -> Result<()> {
+    if number <= libc::STDERR_FILENO || number == fd.as_raw_fd() {
+        return Err(Errno { call: "dup2", errno: Number::EINVAL });
+    }
+    // SAFETY: dup2 takes integers. The caller has closed all but its own few descriptors and is about
+    // to execute another program, so none that it still uses is replaced.
+    let status = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    check("dup2", libc::c_long::from(status)).map(drop)
+}
+
+/// A resource limit of another process, soft and hard, never above the hard one that it has; prlimit(2).
+///
+/// # Errors
+/// EPERM without CAP_SYS_RESOURCE over its user namespace, ESRCH where it is gone.
+pub fn set_limit_of(pid: Pid, resource: nix::sys::resource::Resource, soft: u64, hard: u64) -> Result<()> {
+    let none: *const libc::rlimit = std::ptr::null();
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a null new limit is allowed and changes nothing; the old one is written to a live value.
+    let status = unsafe { libc::prlimit(pid.as_raw(), resource as _, none, std::ptr::from_mut(&mut now)) };
+    check("prlimit", libc::c_long::from(status))?;
+    let new = libc::rlimit { rlim_cur: soft.min(now.rlim_max), rlim_max: hard.min(now.rlim_max) };
+    // SAFETY: the new limit is a live value, and a null old one is allowed.
+    let status = unsafe { libc::prlimit(pid.as_raw(), resource as _, std::ptr::from_ref(&new), std::ptr::null_mut()) };
+    check("prlimit", libc::c_long::from(status)).map(drop)
+}
+
+/// Processor time that another process has used; clock_getcpuclockid(3).
+#[must_use]
+pub fn cpu_time_of(pid: Pid) -> Duration {
+    let clock = nix::time::ClockId::pid_cpu_clock_id(pid);
+    clock.and_then(nix::time::ClockId::now).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Time of the monotonic clock, which every process of a host shares, in microseconds; clock_gettime(2).
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Whether the process behind a descriptor has ended; a pidfd is readable then.
 ///
 /// # Errors

@@ -56,6 +56,7 @@ impl Service {
         let mut config = json!({
             "service": {"check_at_start": false},
             "runtimes": {"trees": trees()},
+            "pool": pool(),
             // Nothing of one test, or of whoever runs it, is there for another.
             "cache": {"directory": directory.path().join("cache")},
         });
@@ -69,6 +70,7 @@ impl Service {
         wait_for("the daemon", || {
             service.try_request("GET", "/health", &[], "").is_some_and(|answer| answer.status == 200)
         });
+        service.wait_for_floors();
         service
     }
 
@@ -174,8 +176,25 @@ impl Service {
         self.run(&json!({"runtime": runtime, "files": [{"content": source}]}))
     }
 
-    /// Waits until no sandbox is left.
+    /// Waits until as many sandboxes wait as are to do so without being asked for.
+    pub fn wait_for_floors(&self) {
+        let config: Value = serde_json::from_str(&fs::read_to_string(&self.config).unwrap()).unwrap();
+        let floors = config["pool"]["runtimes"].as_object();
+        let floor: u64 = floors.into_iter().flatten().filter_map(|(_, own)| own["floor"].as_u64()).sum();
+        // Init and the program that waits.
+        let processes = usize::try_from(2 * floor).unwrap();
+        wait_for("sandboxes to wait", || self.sandbox_processes().len() >= processes);
+    }
+
+    /// Waits until no sandbox is left; none waits any more from here on.
     pub fn assert_no_sandbox(&self) {
+        let config: Value =
+            serde_json::from_str(&fs::read_to_string(&self.config).unwrap_or_default()).unwrap_or_default();
+        if config["pool"]["ceiling"] != 0 && config.is_object() {
+            self.configure(json!({"pool": {"floor": 0, "ceiling": 0, "runtimes": null}}));
+            self.configure(json!({"pool": {"runtimes": {}}}));
+            self.reload_daemon();
+        }
         wait_for("every sandbox to be gone", || self.sandbox_processes().is_empty());
     }
 
@@ -267,6 +286,18 @@ pub fn request(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)]
         let body = body.collect().await.ok()?.to_bytes();
         Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
     })
+}
+
+/// What waits in a test's service: nothing, so that tests know which processes there are; but the tests
+/// that hold on every path are run on each, which `CODESANDBOX_TEST_PATH` names.
+fn pool() -> Value {
+    let floors = json!({"bash": {"floor": 2}, "python-3.11": {"floor": 2}, "c-12": {"floor": 1}});
+    match std::env::var("CODESANDBOX_TEST_PATH").as_deref() {
+        Ok("warm") => json!({"warm": true, "ceiling": 4, "runtimes": floors}),
+        Ok("parked") => json!({"warm": false, "ceiling": 4, "runtimes": floors}),
+        Ok("cold") | Err(_) => json!({"ceiling": 0}),
+        Ok(other) => panic!("CODESANDBOX_TEST_PATH is {other:?}, not warm, parked or cold"),
+    }
 }
 
 /// The root trees that tests/setup has made, as the configuration names them.

@@ -72,7 +72,7 @@ impl Sampler {
         let orphans =
             process::usage_of_children().map_or(Duration::ZERO, |(cpu, _)| cpu.saturating_sub(orphans_before));
         let seen = self.gone + self.living.values().map(|(_, own)| *own).sum::<Duration>();
-        let cpu = seen.max(sample.cpu + orphans);
+        let cpu = seen.max(sample.cpu + orphans).saturating_sub(Duration::from_micros(self.watch.cpu_before_us));
         finished.sampled_memory_bytes = finished.sampled_memory_bytes.max(sample.memory_bytes);
         finished.sampled_processes = finished.sampled_processes.max(sample.tasks);
         finished.sampled_cpu_us = finished.sampled_cpu_us.max(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX));
@@ -93,16 +93,21 @@ impl Sampler {
     /// no more of them may do so before the next sample, and samples of many are far between.
     pub(super) fn count_survivors(&self, finished: &mut Finished) {
         // The main process, the only one whose parent is outside, counts whether or not it is there.
-        let (mut main, mut others) = (1, 0);
+        let (mut main, mut others, mut gone, mut main_is_there) = (1, 0, 0, false);
         for pid in processes() {
             let text = read(pid, "status");
             let threads = field(&text, "Threads:");
             match text.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim) {
-                Some("0") => main = main.max(threads),
+                Some("0") => {
+                    main_is_there = true;
+                    main = main.max(threads);
+                }
                 Some(_) => others += threads.max(1),
-                None => others += 1,
+                None => gone += 1,
             }
         }
+        // Of those that went while they were counted, one may be the main process, which the launcher reaps.
+        others += if main_is_there { gone } else { gone.max(1) - 1 };
         finished.sampled_processes = finished.sampled_processes.max(main + others);
         finished.processes_met |= main + others > self.watch.processes;
     }

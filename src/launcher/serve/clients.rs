@@ -1,12 +1,13 @@
 //! The launcher's clients: their connections, what they ask for, and the answers.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno as Number;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{About, Connection, Server};
+use crate::launcher::pool::Key;
 use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::launcher::sandbox::{BACKLOG, Work};
 use crate::sys::{Errno, socket};
@@ -36,7 +37,7 @@ impl Server {
         let serial = self.serial;
         self.watch(socket.as_fd(), About::Connection, serial)?;
         self.connections.insert(serial, Connection { socket, outbox: VecDeque::new() });
-        self.reply(serial, &Reply::Welcome { version: VERSION, enforced_by: self.enforced_by() });
+        self.reply(serial, &Reply::Welcome { version: VERSION, enforced_by: self.enforced_by() }, Vec::new());
         Ok(())
     }
 
@@ -53,14 +54,15 @@ impl Server {
         self.stopping |= self.only_client;
     }
 
-    pub(super) fn reply(&mut self, connection: u64, reply: &Reply) {
+    /// Sends an answer, with descriptors that go with it.
+    pub(super) fn reply(&mut self, connection: u64, reply: &Reply, descriptors: Vec<OwnedFd>) {
         let Some(client) = self.connections.get_mut(&connection) else {
             return;
         };
         let Ok(bytes) = postcard::to_allocvec(reply) else {
             return;
         };
-        client.outbox.push_back(bytes);
+        client.outbox.push_back((bytes, descriptors));
         self.flush(connection);
     }
 
@@ -69,8 +71,9 @@ impl Server {
         let Some(client) = self.connections.get_mut(&connection) else {
             return;
         };
-        while let Some(bytes) = client.outbox.front() {
-            match socket::send(client.socket.as_fd(), bytes, &[]) {
+        while let Some((bytes, descriptors)) = client.outbox.front() {
+            let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+            match socket::send(client.socket.as_fd(), bytes, &descriptors) {
                 Ok(()) => drop(client.outbox.pop_front()),
                 Err(Errno { errno: Number::EAGAIN, .. }) if client.outbox.len() < OUTBOX => break,
                 Err(_) => return self.disconnect(connection),
@@ -103,19 +106,14 @@ impl Server {
     fn obey(&mut self, connection: u64, request: Request, descriptors: Vec<OwnedFd>) {
         let mut descriptors = descriptors.into_iter();
         match request {
-            Request::Open { lease, runtime, profile, disk_bytes, disk_files } => {
-                if let Err(reason) = self.open((connection, lease), &runtime, &profile, disk_bytes, disk_files) {
-                    self.reply(connection, &Reply::Failed { lease, reason });
+            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh } => {
+                let key = Key { runtime, profile, warm };
+                if let Err(reason) = self.open((connection, lease), key, (disk_bytes, disk_files), fresh) {
+                    self.reply(connection, &Reply::Failed { lease, reason, had_begun: false }, Vec::new());
                 }
             }
-            Request::Unpack { lease } => {
-                let work = descriptors.next().map(Work::Unpack);
-                self.assign(connection, lease, work);
-            }
             Request::Execute { lease, limits } => {
-                let spec = descriptors.next();
-                let streams: Option<[OwnedFd; 3]> = descriptors.collect::<Vec<_>>().try_into().ok();
-                let work = spec.zip(streams).map(|(spec, streams)| Work::Execute { limits, spec, streams });
+                let work = descriptors.next().map(|spec| Work::Execute { limits, spec, archive: descriptors.next() });
                 self.assign(connection, lease, work);
             }
             Request::Collect { lease } => {
@@ -124,17 +122,18 @@ impl Server {
             }
             Request::Kill { lease, cause } => {
                 if let Some(serial) = self.leases.get(&(connection, lease)).copied() {
-                    self.change(serial, |sandbox| sandbox.kill(cause).map_err(|errno| errno.to_string()));
+                    self.change(serial, |sandbox, _, _, _| sandbox.kill(cause).map_err(|errno| errno.to_string()));
                 }
             }
             Request::Close { lease } => match self.leases.get(&(connection, lease)).copied() {
                 Some(serial) => self.destroy(serial, None),
-                None => self.reply(connection, &Reply::Closed { lease }),
+                None => self.reply(connection, &Reply::Closed { lease }, Vec::new()),
             },
             Request::Reload => self.reload(),
             Request::Record { runtime, checked } => {
                 self.catalogue.record(&runtime, &checked);
                 self.templates.clear();
+                self.retire_after_record();
             }
         }
     }
@@ -144,7 +143,7 @@ impl Server {
         let Some(serial) = self.leases.get(&(connection, lease)).copied() else {
             return;
         };
-        self.change(serial, |sandbox| {
+        self.change(serial, |sandbox, _, _, _| {
             let work = work.ok_or("a request came without its descriptors")?;
             if let Work::Execute { limits, .. } = &work {
                 limits.check(&sandbox.profile.maximum).map_err(|error| error.to_string())?;

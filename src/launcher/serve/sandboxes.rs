@@ -1,8 +1,10 @@
 //! Sandboxes of the launcher: making them, doing things to them, ending them.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::errno::Errno as Number;
 use nix::sched::CloneFlags;
@@ -12,69 +14,83 @@ use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::jail::template;
 use crate::launcher::cgroup::Tree;
+use crate::launcher::pool::Key;
 use crate::launcher::protocol::Reply;
-use crate::launcher::sandbox::{Parts, Phase, Sandbox};
+use crate::launcher::sandbox::{News, Parts, Phase, Sandbox};
 use crate::launcher::view;
-use crate::plan::{Identity, Jail, PROGRAM_ID};
+use crate::plan::{Identity, Jail, PROGRAM_ID, Spec};
 use crate::profile::Network;
 use crate::sys::{Call, Errno, namespace, process, socket};
 
 impl Server {
-    pub(super) fn open(
+    /// Makes a sandbox, and the program that is to run first in it.
+    pub(super) fn make(
         &mut self,
-        owner: (u64, u64),
-        runtime: &str,
-        profile: &str,
+        key: &Key,
+        owner: Option<(u64, u64)>,
         disk_bytes: u64,
         disk_files: u64,
-    ) -> Result<(), String> {
-        if self.stopping || self.leases.contains_key(&owner) {
-            return Err("the launcher is stopping, or the lease is in use".to_owned());
-        }
-        let profile = Arc::clone(self.profiles.get(profile).ok_or("no such profile")?);
-        let maximum = &profile.maximum;
-        if disk_bytes > maximum.disk_bytes || disk_files > maximum.disk_files {
-            return Err("a larger disk than the profile allows".to_owned());
-        }
-        self.make_template(runtime)?;
+    ) -> Result<u64, String> {
+        let profile = Arc::clone(self.profiles.get(&key.profile).ok_or("no such profile")?);
+        self.make_template(&key.runtime)?;
         let loopback = profile.network == Network::Loopback;
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
         let slot = self.slots.take().ok_or("all sandboxes are in use")?;
         let jail = Jail { identity: self.slots.identity(slot), disk_bytes, disk_files };
-        let made = self.make(runtime, &jail, profile.network);
-        let leaf = self.tree.as_mut().map(Tree::take).transpose().map_err(|errno| errno.to_string());
-        let (made, leaf) = match (made, leaf) {
-            (Ok(made), Ok(leaf)) => (made, leaf),
-            (made, leaf) => {
+        let (init, control, network) = match self.make_init(&key.runtime, &jail, profile.network) {
+            Ok(made) => made,
+            Err(reason) => {
                 self.slots.give_back(slot);
-                return Err(made.err().or(leaf.err()).unwrap_or_default());
+                return Err(reason);
             }
         };
-        let (init, control, network) = made;
         let parts = Parts {
             owner,
+            key: key.clone(),
             slot,
             identity: jail.identity,
             profile,
             filter,
             network,
-            leaf,
             sample_interval_us: self.config.launcher.sample_interval_us,
         };
         self.serial += 1;
         let serial = self.serial;
         let sandbox = Sandbox::new(parts, init, control);
         self.timers.extend(sandbox.timer.map(|due| (due, serial)));
-        self.leases.insert(owner, serial);
         let watched = self
             .watch(sandbox.control.as_fd(), About::Control, serial)
             .and_then(|()| self.watch(sandbox.init.pidfd.as_fd(), About::Init, serial));
         self.sandboxes.insert(serial, sandbox);
+        if let Some(owner) = owner {
+            self.leases.insert(owner, serial);
+        }
         if let Err(error) = watched {
             self.destroy(serial, Some(error.to_string()));
+            return Ok(serial);
         }
-        Ok(())
+        // Init mounts meanwhile.
+        let boot = self.boot_spec(key);
+        self.change(serial, |sandbox, home, tree, _| {
+            let boot = boot?;
+            sandbox.stage(home, tree, boot.as_ref().map(|(_, directory)| directory.as_path()))?;
+            boot.map_or(Ok(()), |(spec, _)| sandbox.boot(spec.as_fd()))
+        });
+        Ok(serial)
+    }
+
+    /// What starts the interpreter of a warm sandbox, and where.
+    fn boot_spec(&self, key: &Key) -> Result<Option<(OwnedFd, PathBuf)>, String> {
+        if !key.warm {
+            return Ok(None);
+        }
+        let memory_bytes = self.profiles.get(&key.profile).ok_or("no such profile")?.run.memory_bytes;
+        let runtime = self.catalogue.by_id(&key.runtime).ok_or("no such runtime")?;
+        let (line, warm) = runtime.boot_line(memory_bytes).zip(runtime.warm()).ok_or("it has no warm start")?;
+        let spec = crate::sys::fs::sealed_memory(c"boot", &Spec::new(&line.argv, &line.env).encode())
+            .map_err(|errno| errno.to_string())?;
+        Ok(Some((spec, warm.directory.clone())))
     }
 
     fn make_template(&mut self, runtime: &str) -> Result<(), String> {
@@ -89,7 +105,7 @@ impl Server {
     }
 
     /// Makes init, in the template's mounts and in a network namespace, and lets it go on.
-    fn make(
+    fn make_init(
         &mut self,
         runtime: &str,
         jail: &Jail,
@@ -119,12 +135,19 @@ impl Server {
     }
 
     /// Does something to a sandbox, and then what follows from it; an error ends the sandbox.
-    pub(super) fn change(&mut self, serial: u64, action: impl FnOnce(&mut Sandbox) -> Result<(), String>) {
+    pub(super) fn change(
+        &mut self,
+        serial: u64,
+        action: impl FnOnce(&mut Sandbox, BorrowedFd<'_>, Option<&mut Tree>, &mut News) -> Result<(), String>,
+    ) {
         let Some(sandbox) = self.sandboxes.get_mut(&serial) else {
             return;
         };
-        let timer = sandbox.timer;
-        let result = action(sandbox).and_then(|()| sandbox.go_on(self.home_pids.as_fd()));
+        let (timer, owner, mut news) = (sandbox.timer, sandbox.owner, News::default());
+        let (home, tree) = (self.home_pids.as_fd(), &mut self.tree);
+        let watched = sandbox.program_pid();
+        let result = action(sandbox, home, tree.as_mut(), &mut news)
+            .and_then(|()| sandbox.go_on(home, tree.as_mut(), &mut news));
         let after = sandbox.timer;
         if timer != after {
             self.timers.extend(after.map(|due| (due, serial)));
@@ -132,22 +155,34 @@ impl Server {
                 self.timers.remove(&(due, serial));
             }
         }
-        let result = result.and_then(|started| match (&sandbox.phase, started) {
-            (Phase::Running(run), true) => self
-                .epoll
+        let path = sandbox.path;
+        let result = result.and_then(|()| match sandbox.program.as_ref().or(sandbox.running()) {
+            Some(program) if Some(program.child.pid) != watched => {
                 // Once: it stays readable from its end until it is closed, and would wake us all that time.
-                .add(
-                    &run.child.pidfd,
-                    EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, About::Program.token(serial)),
-                )
-                .call("epoll_ctl")
-                .map_err(|errno| {
-                    // No event will tell of its end.
-                    run.end_now();
-                    errno.to_string()
-                }),
+                let once =
+                    |about: About| EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT, about.token(serial));
+                self.epoll
+                    .add(&program.child.pidfd, once(About::Program))
+                    .and_then(|()| {
+                        program.ready.as_ref().map_or(Ok(()), |ready| self.epoll.add(ready, once(About::Warm)))
+                    })
+                    .call("epoll_ctl")
+                    .map_err(|errno| {
+                        // No event will tell of its end.
+                        program.end_now();
+                        errno.to_string()
+                    })
+            }
             _ => Ok(()),
         });
+        if let Some((connection, lease)) = owner {
+            if let Some(streams) = news.started {
+                self.reply(connection, &Reply::Started { lease, path }, streams.into());
+            }
+            if let Some(ending) = news.ended {
+                self.reply(connection, &Reply::Ended { lease, ending }, Vec::new());
+            }
+        }
         if let Err(reason) = result {
             self.destroy(serial, Some(reason));
         }
@@ -166,41 +201,42 @@ impl Server {
             Ok(_) | Err(_) => return self.destroy(serial, Some("init is gone".to_owned())),
         };
         let report = postcard::from_bytes(buffer.get(..message.length).unwrap_or_default());
-        let (connection, lease) = sandbox.owner;
-        let mut reply = None;
-        let mut tree = self.tree.take();
-        self.change(serial, |sandbox| {
+        let owner = sandbox.owner;
+        let (mut reply, mut is_ready) = (None, false);
+        self.change(serial, |sandbox, _, _, news| {
             match report.map_err(|_| "init does not make sense".to_owned())? {
                 Report::Ready => {
-                    sandbox.phase = Phase::Idle;
-                    reply = Some(Reply::Opened { lease });
+                    if matches!(sandbox.phase, Phase::Making) {
+                        sandbox.phase = Phase::Idle;
+                    }
+                    // A warm one has still to say so itself.
+                    is_ready = !sandbox.is_warm();
                 }
                 Report::Failed(step, errno) => {
                     return Err(format!("{step:?}: {}", Number::from_raw(errno).desc()));
                 }
-                Report::Unpacked(result) => {
-                    sandbox.phase = Phase::Idle;
-                    reply = Some(Reply::Unpacked { lease, result });
-                }
+                Report::NotUnpacked(error) => reply = Some(error),
                 Report::Exceeded(cause) => sandbox.kill(cause).map_err(|errno| errno.to_string())?,
-                Report::Finished(finished) => {
-                    reply = sandbox.finished(finished).map(|ending| Reply::Ended { lease, ending });
-                    let spent = sandbox.leaf.take_if(|leaf| !leaf.can_be_used_again());
-                    if let (Some(leaf), Some(tree)) = (spent, &mut tree) {
-                        tree.give_back(leaf);
-                        sandbox.leaf = Some(tree.take().map_err(|errno| errno.to_string())?);
-                    }
-                }
+                Report::Finished(finished) => sandbox.finished(finished, news)?,
+                Report::Inspected { file_at_limit, disk_full } => sandbox.inspected(file_at_limit, disk_full, news),
                 Report::Collected => {
                     sandbox.phase = Phase::Idle;
-                    reply = Some(Reply::Collected { lease });
+                    sandbox.collected = true;
                 }
             }
             Ok(())
         });
-        self.tree = tree;
-        if let Some(reply) = reply {
-            self.reply(connection, &reply);
+        let collected = self.sandboxes.get_mut(&serial).is_some_and(|sandbox| std::mem::take(&mut sandbox.collected));
+        if is_ready {
+            self.is_ready(serial);
+        }
+        if let Some((connection, lease)) = owner {
+            if let Some(error) = reply {
+                self.reply(connection, &Reply::NotUnpacked { lease, error }, Vec::new());
+            }
+            if collected {
+                self.reply(connection, &Reply::Collected { lease }, Vec::new());
+            }
         }
     }
 
@@ -212,7 +248,11 @@ impl Server {
         if let Some(due) = sandbox.timer {
             self.timers.remove(&(due, serial));
         }
-        if !matches!(sandbox.phase, Phase::Dying(_)) {
+        if !matches!(sandbox.phase, Phase::Dying(..)) {
+            self.pool.gone(&sandbox.key, serial, failed.is_some(), Instant::now());
+            if let (None, Some(reason)) = (sandbox.owner, &failed) {
+                eprintln!("codesandbox-launcher: a parked sandbox of {} is gone: {reason}", sandbox.key.runtime);
+            }
             sandbox.failed = failed;
             // Init's last words would wake us forever: nobody reads them.
             self.epoll.delete(&sandbox.control).ok();
@@ -235,13 +275,15 @@ impl Server {
             tree.give_back(leaf);
         }
         self.slots.give_back(sandbox.slot);
-        self.leases.remove(&sandbox.owner);
-        let (connection, lease) = sandbox.owner;
+        let Some((connection, lease)) = sandbox.owner else {
+            return;
+        };
+        self.leases.remove(&(connection, lease));
         let reply = match sandbox.failed.take() {
-            Some(reason) => Reply::Failed { lease, reason },
+            Some(reason) => Reply::Failed { lease, reason, had_begun: sandbox.had_begun() },
             None => Reply::Closed { lease },
         };
-        self.reply(connection, &reply);
+        self.reply(connection, &reply, Vec::new());
     }
 }
 

@@ -23,6 +23,7 @@ fn catalogue() -> Catalogue {
                 files: Files::Host { extra: vec![] },
                 closure_bytes: None,
                 deprecated_since: None,
+                warm: true,
                 health: Health::Unchecked,
                 baseline: None,
             });
