@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
+use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
 
+pub mod cache;
 pub mod clients;
 mod place;
 mod pool;
@@ -30,6 +32,8 @@ pub struct Config {
     pub runtimes: Sources,
     /// The daemon.
     pub service: Service,
+    /// What compilers made, to be used again.
+    pub cache: Cache,
     /// The launcher.
     pub launcher: Launcher,
     /// Sandboxes that wait.
@@ -139,6 +143,9 @@ pub enum ConfigError {
         /// Name of the filter.
         filter: String,
     },
+    /// The cache can't be as it is asked for.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
@@ -202,6 +209,7 @@ impl ConfigError {
             Self::Shape { key, .. } | Self::Pool { key, .. } => key.clone(),
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
+            Self::Cache(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
             Self::Source(error) => error.key(),
@@ -248,6 +256,7 @@ impl Config {
         let config = Self {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
+            cache: section("cache", raw.cache)?,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
             clients: Clients::new(clients),
@@ -272,6 +281,7 @@ impl Config {
         if !self.profiles.contains_key("default") {
             return Err(ConfigError::NoDefaultProfile);
         }
+        self.cache.check()?;
         self.clients.check(&self.profiles)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
     }
@@ -304,6 +314,7 @@ impl Config {
 struct Raw {
     runtimes: Value,
     service: Value,
+    cache: Value,
     launcher: Value,
     pool: Value,
     clients: BTreeMap<String, Value>,

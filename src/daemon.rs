@@ -178,7 +178,8 @@ async fn live(
         Some(launcher) => Backend::adopt(launcher.socket()?)?,
         None => Backend::connect(options.launcher.clone()),
     };
-    let scheduler = Scheduler::new(backend, &config.service);
+    let scheduler = Scheduler::new(backend, &config);
+    scheduler.open_cache();
     let state = api::State::new(scheduler.clone(), config, catalogue);
     if options.embedded {
         embedded::greeting(&scheduler).await;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Cause, FilePath, Step};
-use crate::profile::Limits;
+use crate::profile::{Limits, Policy};
 
 mod verdict;
 
@@ -32,11 +33,34 @@ pub struct Job {
     pub stdin: Vec<u8>,
     /// Patterns of files to hand out; empty for none.
     pub outputs: Vec<String>,
+    /// What its compile stage rests on; absent where its result is neither to be kept nor to be taken
+    /// from what was kept.
+    pub basis: Option<Basis>,
     /// Whether an interpreter that has started already can run it: the command line is the language's
     /// own, and neither limits nor variables are such that it would have started otherwise.
     pub warm: bool,
     /// Whether its sandbox must be made for it alone.
     pub fresh: bool,
+}
+
+/// What decides, besides what the job itself says, what its compile stage makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// What a program under its profile meets.
+    pub policy: Policy,
+    /// What compiles it.
+    pub toolchain: Toolchain,
+}
+
+/// What tells one state of a runtime's files from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toolchain {
+    /// Paths whose content never changes: those of a closure.
+    pub closure: Vec<PathBuf>,
+    /// Directory that is the root of the others; `/` where they are the host's.
+    pub root: PathBuf,
+    /// Files below it that are replaced when the runtime is.
+    pub replaced: Vec<PathBuf>,
 }
 
 /// Name of a job: a random UUID.
@@ -249,6 +273,8 @@ pub struct StageResult {
     pub denied: Vec<Denial>,
     /// The limits that it ran under.
     pub limits: Limits,
+    /// Whether it did not run for this job: what it made for an earlier one was there.
+    pub cached: bool,
 }
 
 /// What became of a job.
@@ -275,7 +301,7 @@ pub struct Outcome {
 /// Time of a job that is the sandbox's, not the program's, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overhead {
-    /// In the queue.
+    /// In the queue, and until it was known whether the compile stage must run: an equal job may be at it.
     pub queue_us: u64,
     /// From there to the moment at which everything is at hand that the program needs, of both stages.
     pub prepare_us: u64,
@@ -308,6 +334,8 @@ pub struct OutputFile {
     pub path: Vec<u8>,
     /// Its bytes.
     pub content: Vec<u8>,
+    /// Whether it may be executed.
+    pub executable: bool,
 }
 
 /// A file that matched a pattern and is not handed out.
@@ -326,6 +354,8 @@ pub enum Event {
     Started,
     /// A stage begins.
     Stage(Stage),
+    /// The compile stage begins, and does not run: what it made for an earlier job is there.
+    Cached,
     /// The program wrote to standard output.
     Stdout(Vec<u8>),
     /// The program wrote to standard error.

@@ -27,6 +27,8 @@ pub mod launcher;
 
 pub mod backend;
 
+pub mod cache;
+
 pub mod scheduler;
 
 pub mod api;

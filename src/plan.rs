@@ -192,6 +192,9 @@ pub struct Wanted {
     pub entries: u64,
     /// Most time for all of it, in milliseconds.
     pub time_ms: u64,
+    /// Whether what is handed out must stand for the whole directory: what files alone do not tell, such
+    /// as an empty directory, is then told as left out.
+    pub whole: bool,
 }
 
 /// What stands before each file that is handed out, or in its place.
@@ -203,6 +206,8 @@ pub enum Found {
         path: Vec<u8>,
         /// Bytes of content.
         size: u64,
+        /// Whether its owner may execute it.
+        executable: bool,
     },
     /// A file that matched and is left out.
     Omitted {
@@ -230,6 +235,8 @@ pub enum Omission {
     TooLate,
     /// It could not be opened or read.
     Unreadable,
+    /// It is a directory that has nothing in it.
+    EmptyDirectory,
 }
 
 /// A relative path that stays below where it starts.

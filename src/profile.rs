@@ -31,6 +31,17 @@ pub struct Profile {
     pub maximum: Limits,
 }
 
+/// What a program meets under a profile, besides its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// What it can reach.
+    pub network: Network,
+    /// Name of the system call filter.
+    pub seccomp: String,
+    /// What a refused system call does to it.
+    pub denied_syscall: DeniedSyscall,
+}
+
 /// What a sandbox can reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -154,6 +165,12 @@ pub struct OutOfRange {
 }
 
 impl Profile {
+    /// What a program meets under it, besides its limits.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { network: self.network, seccomp: self.seccomp.clone(), denied_syscall: self.denied_syscall }
+    }
+
     /// Checks that a profile's numbers are in range of its own maxima.
     ///
     /// # Errors

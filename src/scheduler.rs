@@ -7,7 +7,7 @@
 //!  queued ──cancel──▶ ended: Fault::Cancelled
 //!    │  a slot and memory are free, the client is below its bound, and it is its turn
 //!    ▼
-//!  running: open ─▶ files ─▶ compile ─▶ run ─▶ hand out files
+//!  running: ask the cache ─▶ open ─▶ files ─▶ compile, unless it is cached ─▶ run ─▶ hand out files
 //!    │                  cancel kills the stage; the verdict says so
 //!    ▼
 //!  ended: Event::Finished, or a Fault
@@ -16,6 +16,7 @@
 //!  slot and memory are free again
 //! ```
 
+mod compile;
 mod drive;
 mod output;
 mod queue;
@@ -29,18 +30,22 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::backend::{Backend, BackendError, clock_us};
+use crate::cache::Cache;
 use crate::config::clients::Quota;
 use crate::config::{Config, Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
 use crate::runtime::Checked;
 use queue::{Full, Queue};
 
+pub use crate::cache::Stats as CacheStats;
 pub use queue::ClientLoad;
 
 /// Events of a job that wait for a client that reads slowly; then the program waits too.
 const EVENTS: usize = 64;
 /// What a client that was refused is told to wait, at least.
 const LEAST_RETRY: Duration = Duration::from_secs(1);
+/// Time that results of compile stages have to be written before the service ends.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// Handle of the scheduler; clones share it.
 #[derive(Debug, Clone)]
@@ -51,6 +56,7 @@ pub struct Scheduler {
 #[derive(Debug)]
 struct Shared {
     backend: Backend,
+    cache: Cache,
     state: Mutex<State>,
     /// Told whenever a job ends.
     ended: Notify,
@@ -211,7 +217,8 @@ impl Drop for Ticket {
 impl Scheduler {
     /// A scheduler for this backend. Needs a tokio runtime.
     #[must_use]
-    pub fn new(backend: Backend, service: &Service) -> Self {
+    pub fn new(backend: Backend, config: &Config) -> Self {
+        let service = &config.service;
         let state = State {
             bounds: Bounds::of(service),
             queue: Queue::new(service.queue_length),
@@ -220,7 +227,8 @@ impl Scheduler {
             stopping: false,
             cancels: HashMap::new(),
         };
-        Self { shared: Arc::new(Shared { backend, state: Mutex::new(state), ended: Notify::new() }) }
+        let (cache, state) = (Cache::new(&config.cache), Mutex::new(state));
+        Self { shared: Arc::new(Shared { backend, cache, state, ended: Notify::new() }) }
     }
 
     /// Takes a job of a client, which may have what its quota says.
@@ -284,6 +292,17 @@ impl Scheduler {
         self.shared.state().queue.loads()
     }
 
+    /// Opens the cache of compile stages now, so that the first job need not wait for that.
+    pub fn open_cache(&self) {
+        self.shared.cache.start();
+    }
+
+    /// What the cache of compile stages has done and has.
+    #[must_use]
+    pub fn cache_stats(&self) -> CacheStats {
+        self.shared.cache.stats()
+    }
+
     /// Whether there is something that makes sandboxes.
     #[must_use]
     pub fn is_available(&self) -> bool {
@@ -307,6 +326,7 @@ impl Scheduler {
             state.queue.bound(config.service.queue_length, |client| config.quota_of(client));
             self.shared.start_what_fits(&mut state);
         }
+        self.shared.cache.configure(&config.cache);
         Ok(self.shared.backend.reload().await?)
     }
 
@@ -336,6 +356,8 @@ impl Scheduler {
             }
             self.wait_until_idle().await;
         }
+        // What was made last may be lost, but need not be.
+        tokio::time::timeout(LAST_WRITES, self.shared.cache.settle()).await.ok();
     }
 
     async fn wait_until_idle(&self) {
@@ -371,7 +393,7 @@ impl Shared {
             let (shared, outputs) = (Arc::clone(self), state.bounds.outputs);
             tokio::spawn(async move {
                 let id = waiting.job.id.to_string();
-                drive::run(&shared.backend, waiting, outputs).await;
+                drive::run(&shared.backend, &shared.cache, &client, waiting, outputs).await;
                 let mut state = shared.state();
                 state.running -= 1;
                 state.memory_bytes -= memory;

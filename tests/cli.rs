@@ -14,6 +14,8 @@ use serde_json::Value;
 fn codesandbox(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_codesandbox"));
     command.args(arguments).env_remove("CODESANDBOX_SOCKET").stdin(Stdio::null());
+    // Not that of whoever runs the tests.
+    command.env_remove("CACHE_DIRECTORY").env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     command
 }
 
@@ -99,6 +101,25 @@ fn a_program_that_does_not_compile_is_told_by_its_compiler() {
     let directory = source("main.c", "int main(void) { int unused = 1/0; return 3; }\n");
     let output = run(directory.path(), &["main.c"]);
     assert_eq!((status(&output), output.stderr.len()), (3, 0), "warnings of a compiler that succeeds are no output");
+}
+
+#[test]
+fn a_program_is_compiled_once_unless_it_is_told_not_to_be_cached() {
+    if lacks("/usr/bin/gcc-12") {
+        return;
+    }
+    let directory = source("main.c", "int main(void) { return 0; }\n");
+    let run = |more: &[&str]| {
+        let arguments = [&["run", "--embedded", "main.c", "--json"], more].concat();
+        let mut command = codesandbox(&arguments);
+        let output = command.current_dir(directory.path()).env("XDG_CACHE_HOME", directory.path()).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        answer["compile"]["cached"].as_bool().unwrap()
+    };
+    assert!(!run(&["--no-cache"]) && !directory.path().join("codesandbox").exists());
+    assert!(!run(&[]));
+    assert!(run(&[]));
+    assert!(!run(&["--no-cache"]));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Every module of the crate, lowest first: a module names itself and those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "sys",
     "plan",
     "profile",
@@ -22,6 +22,7 @@ const ORDER: [&str; 13] = [
     "jail",
     "launcher",
     "backend",
+    "cache",
     "scheduler",
     "api",
     "daemon",
@@ -29,7 +30,7 @@ const ORDER: [&str; 13] = [
 ];
 
 /// Modules that may name less than the order allows, with the reason.
-const NARROWER: [(&str, &[&str], &str); 9] = [
+const NARROWER: [(&str, &[&str], &str); 10] = [
     ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
     ("runtime", &[], "a noun: data, and the choice among them"),
@@ -42,8 +43,13 @@ const NARROWER: [(&str, &[&str], &str); 9] = [
         "the privileged side knows nothing of the daemon",
     ),
     (
+        "cache",
+        &["sys", "plan", "profile", "job", "config"],
+        "keeps bytes under keys, and knows neither sandboxes nor who asks",
+    ),
+    (
         "scheduler",
-        &["plan", "profile", "runtime", "job", "config", "backend"],
+        &["plan", "profile", "runtime", "job", "config", "backend", "cache"],
         "decides when, and leaves how to the backend: no kernel call, no jail, no launcher",
     ),
     (

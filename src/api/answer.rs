@@ -35,7 +35,7 @@ pub fn response(about: &About, outcome: Outcome) -> RunResponse {
         overhead_ms: overhead(outcome.overhead),
         runtime: about.runtime.clone(),
         profile: about.profile.clone(),
-        compile: outcome.compile.map(stage),
+        compile: outcome.compile.map(|result| StageResponse { cached: Some(result.cached), ..stage(result) }),
         run: outcome.run.map(stage),
         limits: LimitsInForce { limits: about.limits, enforced_by: outcome.enforced_by },
         files: outcome.files.into_iter().map(file).collect(),
@@ -66,6 +66,7 @@ fn stage(result: StageResult) -> StageResponse {
         stderr_encoding,
         usage: usage(result.usage),
         denied: result.denied,
+        cached: None,
     }
 }
 
@@ -145,11 +146,12 @@ pub(super) mod tests {
             usage: Usage { wall_time_us: 11_200, cpu_time_us: 9_800, memory_peak_bytes: u64::MAX, ..Usage::default() },
             denied: vec![Denial { syscall: "mount".into(), argument: None, count: 2 }],
             limits,
+            cached: false,
         };
         Outcome {
             compile: None,
             run: Some(run),
-            files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'] }],
+            files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'], executable: false }],
             omitted: vec![OmittedFile { path: b"\xfe".to_vec(), reason: "too large".into() }],
             path: crate::job::Path::Warm,
             retries: 0,
@@ -192,5 +194,17 @@ pub(super) mod tests {
         let failed = Outcome { compile: outcome.run, run: None, ..outcome };
         let response = response(&about, failed);
         assert_eq!((response.status, response.run), (Status::CompileFailed, None));
+    }
+
+    #[test]
+    fn a_compile_stage_always_tells_whether_it_is_cached() {
+        let about = about();
+        for cached in [false, true] {
+            let outcome = outcome(about.limits);
+            let compile = outcome.run.clone().map(|run| StageResult { cached, ..run });
+            let json = serde_json::to_value(response(&about, Outcome { compile, ..outcome })).unwrap();
+            assert_eq!(json["compile"]["cached"], cached);
+            assert_eq!(json["run"].get("cached"), None);
+        }
     }
 }

@@ -100,12 +100,8 @@ impl Writer {
             Ok(Event::Stderr(bytes)) => {
                 self.stderr.push(&bytes).into_iter().map(|piece| StreamEvent::Stderr(output(piece))).collect()
             }
-            Ok(Event::Stage(next)) => {
-                let mut events = self.rest();
-                self.stage = next;
-                events.push(StreamEvent::Stage { id, stage: next });
-                events
-            }
+            Ok(Event::Stage(next)) => self.begin(next, (next == Stage::Compile).then_some(false)),
+            Ok(Event::Cached) => self.begin(Stage::Compile, Some(true)),
             Ok(Event::Finished(outcome)) => {
                 let mut events = self.rest();
                 events.push(StreamEvent::Finished(Box::new(answer::response(&self.about, *outcome))));
@@ -118,6 +114,14 @@ impl Writer {
                 events
             }
         }
+    }
+
+    /// A stage begins; whether it is cached, where it is one that can be.
+    fn begin(&mut self, stage: Stage, cached: Option<bool>) -> Vec<StreamEvent> {
+        let mut events = self.rest();
+        self.stage = stage;
+        events.push(StreamEvent::Stage { id: self.about.id.to_string(), stage, cached });
+        events
     }
 
     /// What a stage that is over printed last and has not been sent.
@@ -222,12 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn a_compile_stage_tells_at_its_beginning_whether_it_is_cached() {
+        let mut writer = Writer::new(answer::tests::about());
+        for (event, tells) in [
+            (Event::Stage(Stage::Compile), serde_json::json!({"event": "stage", "stage": "compile", "cached": false})),
+            (Event::Cached, serde_json::json!({"event": "stage", "stage": "compile", "cached": true})),
+            (Event::Stage(Stage::Run), serde_json::json!({"event": "stage", "stage": "run"})),
+        ] {
+            let mut told = serde_json::to_value(&writer.write(Ok(event))[0]).unwrap();
+            told.as_object_mut().unwrap().remove("id");
+            assert_eq!(told, tells);
+        }
+    }
+
+    #[test]
     fn every_event_can_be_read_back_and_is_one_line() {
         let about = answer::tests::about();
         let outcome = answer::tests::outcome(about.limits);
         let mut writer = Writer::new(about);
         for happened in [
             Ok(Event::Started),
+            Ok(Event::Cached),
             Ok(Event::Stage(Stage::Run)),
             Ok(Event::Stdout(b"a\nb\r\n".to_vec())),
             Ok(Event::Stderr(vec![0xff])),

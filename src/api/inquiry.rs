@@ -72,7 +72,12 @@ pub async fn health(axum::extract::State(state): axum::extract::State<State>) ->
 )]
 pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -> Response {
     let scheduler = &state.scheduler;
-    match state.metrics.text(&scheduler.load(), &scheduler.client_loads(), scheduler.is_available()) {
+    match state.metrics.text(
+        &scheduler.load(),
+        &scheduler.client_loads(),
+        &scheduler.cache_stats(),
+        scheduler.is_available(),
+    ) {
         Ok(text) => {
             ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
         }

@@ -1,6 +1,7 @@
 //! What is counted, in the form that Prometheus reads.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::job::{Outcome, Status};
-use crate::scheduler::{ClientLoad, Load};
+use crate::scheduler::{CacheStats, ClientLoad, Load};
 
 use super::problem::Kind;
 use super::wire::RuntimeUsed;
@@ -68,6 +69,49 @@ pub struct Metrics {
     client_queued: Family<ClientLabels, Gauge>,
     client_running: Family<ClientLabels, Gauge>,
     client_started: Family<ClientLabels, Counter>,
+    cache: Cache,
+}
+
+/// The cache of compile stages.
+#[derive(Default)]
+struct Cache {
+    hits: Counter,
+    misses: Counter,
+    stores: Counter,
+    evictions: Counter,
+    errors: Counter,
+    bytes: Gauge,
+    entries: Gauge,
+}
+
+impl Cache {
+    fn register(&self, to: &mut Registry) {
+        let to = to.sub_registry_with_prefix("compile_cache");
+        to.register("hits", "Jobs whose compile stage was taken from the cache", self.hits.clone());
+        to.register("misses", "Jobs that asked the cache, and compiled", self.misses.clone());
+        to.register("stores", "Results of compile stages that were kept", self.stores.clone());
+        to.register("evictions", "Results that had to go for others", self.evictions.clone());
+        let help = "Results that could not be read, were not as they were written, or could not be kept";
+        to.register("errors", help, self.errors.clone());
+        to.register("bytes", "Bytes of all results, in whole blocks", self.bytes.clone());
+        to.register("entries", "Results that are kept", self.entries.clone());
+    }
+
+    fn set(&self, stats: &CacheStats) {
+        let counters = [
+            (&self.hits, stats.hits),
+            (&self.misses, stats.misses),
+            (&self.stores, stats.stores),
+            (&self.evictions, stats.evictions),
+            (&self.errors, stats.errors),
+        ];
+        for (counter, value) in counters {
+            counter.inner().store(value, Ordering::Relaxed);
+        }
+        for (gauge, value) in [(&self.bytes, stats.bytes), (&self.entries, stats.entries)] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Metrics {
@@ -92,6 +136,7 @@ impl Metrics {
             client_queued: Family::default(),
             client_running: Family::default(),
             client_started: Family::default(),
+            cache: Cache::default(),
         };
         metrics.register();
         metrics
@@ -125,6 +170,7 @@ impl Metrics {
         to.register("client_queue_jobs", help, self.client_queued.clone());
         to.register("client_running_jobs", "Jobs that run, by client", self.client_running.clone());
         to.register("client_started_jobs", "Jobs that have left the queue, by client", self.client_started.clone());
+        self.cache.register(to);
     }
 
     /// A request was refused or failed.
@@ -151,7 +197,8 @@ impl Metrics {
             status: word(outcome.status()),
         };
         self.runs.get_or_create(&labels).inc();
-        let stages = || outcome.compile.iter().chain(&outcome.run);
+        // A stage that is cached took no time of this job.
+        let stages = || outcome.compile.iter().filter(|stage| !stage.cached).chain(&outcome.run);
         let wall = Duration::from_micros(stages().map(|stage| stage.usage.wall_time_us).sum());
         let language = LanguageLabels { language: runtime.language.clone() };
         self.wall.get_or_create(&language).observe(wall.as_secs_f64());
@@ -175,7 +222,14 @@ impl Metrics {
     ///
     /// # Errors
     /// The text could not be written, which a `String` never brings about.
-    pub fn text(&self, load: &Load, clients: &[ClientLoad], available: bool) -> Result<String, fmt::Error> {
+    pub fn text(
+        &self,
+        load: &Load,
+        clients: &[ClientLoad],
+        cache: &CacheStats,
+        available: bool,
+    ) -> Result<String, fmt::Error> {
+        self.cache.set(cache);
         let count = |jobs: usize| i64::try_from(jobs).unwrap_or(i64::MAX);
         self.queued.set(count(load.queued));
         self.running.set(count(load.running));
@@ -236,8 +290,9 @@ mod tests {
         metrics.received(7);
         let clients = [ClientLoad { client: "judges".into(), queued: 3, running: 2, started: 9 }];
         let load = Load { queued: 3, running: 2, slots: 4 };
-        metrics.text(&load, &clients, true).unwrap();
-        let text = metrics.text(&load, &clients, true).unwrap();
+        let cache = CacheStats { hits: 5, errors: 1, entries: 7, bytes: 8192, ..CacheStats::default() };
+        metrics.text(&load, &clients, &CacheStats::default(), true).unwrap();
+        let text = metrics.text(&load, &clients, &cache, true).unwrap();
         for line in [
             r#"codesandbox_runs_total{language="python",version="3.12.4",status="signalled"} 1"#,
             r#"codesandbox_refusals_total{reason="queue-full"} 1"#,
@@ -250,8 +305,34 @@ mod tests {
             r#"codesandbox_client_queue_jobs{client="judges"} 3"#,
             r#"codesandbox_client_running_jobs{client="judges"} 2"#,
             r#"codesandbox_client_started_jobs_total{client="judges"} 9"#,
+            "codesandbox_compile_cache_hits_total 5",
+            "codesandbox_compile_cache_misses_total 0",
+            "codesandbox_compile_cache_stores_total 0",
+            "codesandbox_compile_cache_evictions_total 0",
+            "codesandbox_compile_cache_errors_total 1",
+            "codesandbox_compile_cache_bytes 8192",
+            "codesandbox_compile_cache_entries 7",
             r#"codesandbox_overhead_seconds_bucket{le="0.001",language="python",version="3.12.4",path="warm"} 1"#,
         ] {
+            assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_compile_stage_that_is_cached_took_no_time_of_its_job() {
+        for (cached, line) in [
+            (false, r#"codesandbox_wall_seconds_sum{language="python"} 5.0112"#),
+            (true, r#"codesandbox_wall_seconds_sum{language="python"} 0.0112"#),
+        ] {
+            let metrics = Metrics::new();
+            let about = crate::api::answer::tests::about();
+            let mut outcome = crate::api::answer::tests::outcome(about.limits);
+            let mut compile = outcome.run.clone().unwrap();
+            compile.usage.wall_time_us = 5_000_000;
+            outcome.compile = Some(crate::job::StageResult { cached, ..compile });
+            metrics.finished(&about.runtime, &outcome, Duration::from_secs(6));
+            let load = Load { queued: 0, running: 0, slots: 1 };
+            let text = metrics.text(&load, &[], &CacheStats::default(), true).unwrap();
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
         }
     }

@@ -9,7 +9,7 @@ use globset::GlobBuilder;
 
 use crate::config::Config;
 use crate::config::clients::Quota;
-use crate::job::{InputFile, Job, JobId, StageRequest};
+use crate::job::{Basis, InputFile, Job, JobId, StageRequest};
 use crate::plan::FilePath;
 use crate::profile::{LimitChanges, Limits, Profile};
 use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
@@ -67,6 +67,8 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     }
     fits_in_a_stage("args", &run, config.service.arguments_bytes)?;
 
+    let may_be_cached = request.cache.unwrap_or(true) && compile.is_some();
+    let basis = may_be_cached.then(|| Basis { policy: profile.policy(), toolchain: toolchain::of(choice.runtime) });
     let stage = |line: CommandLine, limits| StageRequest { argv: line.argv, env: line.env, limits };
     let job = Job {
         id: JobId::random(),
@@ -77,6 +79,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
         files: files.into_iter().map(|(_, file)| file).collect(),
         stdin,
         outputs,
+        basis,
         warm,
         fresh: false,
     };
@@ -290,6 +293,8 @@ fn fits_in_a_stage(field: &str, line: &CommandLine, most: usize) -> Result<(), P
     }
     Ok(())
 }
+
+mod toolchain;
 
 #[cfg(test)]
 mod tests;

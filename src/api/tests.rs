@@ -18,7 +18,7 @@ async fn service() -> (tempfile::TempDir, Router) {
     let backend = crate::backend::Backend::connect(directory.path().join("launcher.sock"));
     let config = Config::parse(r#"{"service":{"body_bytes":1000}}"#).unwrap();
     let catalogue = config.catalogue(None, &|_| true).unwrap();
-    let scheduler = Scheduler::new(backend, &config.service);
+    let scheduler = Scheduler::new(backend, &config);
     let state = State::new(scheduler, config, catalogue);
     (directory, router(state).layer(Extension(Client { uid: 0, gid: 0, pid: None })))
 }

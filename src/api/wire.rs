@@ -44,6 +44,10 @@ pub struct RunRequest {
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
+    /// Whether the compile stage may be taken from the cache, and kept in it; true where absent. Without
+    /// effect for languages that are not compiled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<bool>,
 }
 
 /// A file to write into `/workspace`. Exactly one of `content` and `content_base64` is given.
@@ -75,7 +79,7 @@ pub struct RunResponse {
     /// What ran it.
     pub runtime: RuntimeUsed,
     /// Whether its sandbox waited for it, with the interpreter started (`warm`) or without
-    /// (`parked`), or was made for it (`cold`).
+    /// (`parked`), or was made for it (`cold`): for the first stage that ran.
     pub path: Path,
     /// How often it was begun anew, because a sandbox was lost before the program had begun.
     pub retries: u32,
@@ -98,7 +102,7 @@ pub struct RunResponse {
 /// Time that was the sandbox's, not the program's, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OverheadResponse {
-    /// In the queue.
+    /// In the queue, and until it was known whether the compile stage must run: an equal job may be at it.
     pub queue: f64,
     /// Until everything was at hand that the program needs, of both stages.
     pub prepare: f64,
@@ -146,6 +150,10 @@ pub struct StageResponse {
     pub usage: UsageResponse,
     /// System calls that were refused, whether or not it ended because of them.
     pub denied: Vec<Denial>,
+    /// Of a compile stage, where it is always there: whether it did not run, because what it makes was
+    /// known from an earlier one. All else is then told of that one, its usage too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<bool>,
 }
 
 /// How bytes are written in a JSON string.
@@ -233,6 +241,10 @@ pub enum StreamEvent {
         id: String,
         /// Which stage.
         stage: Stage,
+        /// Of a compile stage, where it is always there: whether it does not run, because what it makes
+        /// is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cached: Option<bool>,
     },
     /// The program wrote to standard output.
     Stdout(Output),

@@ -189,12 +189,12 @@ impl Link {
             return;
         };
         let (lease, last) = match &reply {
-            Reply::Welcome { .. } => return,
+            // The pipe tells as much, and sooner: by now the next program may have started.
+            Reply::Welcome { .. } | Reply::Collected { .. } => return,
             Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
-            Reply::Started { lease, .. }
-            | Reply::NotUnpacked { lease, .. }
-            | Reply::Ended { lease, .. }
-            | Reply::Collected { lease } => (*lease, false),
+            Reply::Started { lease, .. } | Reply::NotUnpacked { lease, .. } | Reply::Ended { lease, .. } => {
+                (*lease, false)
+            }
         };
         let Some(route) = routes.get(&lease) else {
             return;

@@ -49,6 +49,9 @@ pub(super) struct Arguments {
     /// Named set of limits and rules to run under, such as judge or build
     #[arg(short, long)]
     pub(super) profile: Option<String>,
+    /// Compile anew, and keep nothing of it
+    #[arg(long)]
+    pub(super) no_cache: bool,
     /// Print the whole result as JSON instead of the program's output
     #[arg(long)]
     pub(super) json: bool,

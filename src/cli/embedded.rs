@@ -26,7 +26,7 @@ impl Embedded {
         log_to_stderr();
         let (config_in_force, catalogue) = daemon::load(config)?;
         let mut launcher = Launcher::start(config)?;
-        let scheduler = Scheduler::new(Backend::adopt(launcher.socket()?)?, &config_in_force.service);
+        let scheduler = Scheduler::new(Backend::adopt(launcher.socket()?)?, &config_in_force);
         let state = api::State::new(scheduler.clone(), config_in_force, catalogue);
         let pair = UnixStream::pair();
         let (ours, theirs) = pair.map_err(|error| DaemonError::Start { attempt: "connecting to ourselves", error })?;

@@ -35,6 +35,9 @@ fn every_error_names_the_key_and_its_line() {
         ("{\"profiles\": {\"default\": {\"run\": {\n\"processes\": 0}}}}", 2, "profiles.default.run: processes is 0"),
         ("{\"profiles\": {\"default\":\n {\"seccomp\": \"off\"}}}", 2, "profiles.default.seccomp: there is no"),
         ("{\n\"profiles\": {\"mine\":\n {\"title\": \"x\"}}}", 2, "profiles.mine: missing field"),
+        ("{\"cache\": {\n \"entry_bytes\": 0}}", 2, "cache.entry_bytes: 0 is not from 1 to"),
+        ("{\"cache\": {\n \"directory\": \"here\"}}", 2, "cache.directory: \"here\" is not an absolute path"),
+        ("{\"cache\": {\n \"size\": 1}}", 2, "cache.size: unknown field `size`"),
         ("{\n \"service\": {},\n \"service\": {}\n}", 3, "service: this key stands twice"),
         ("{\n \"service\": {},\n}", 3, "this is not JSON"),
     ] {

@@ -10,7 +10,7 @@ use super::*;
 fn state(directory: &Path) -> api::State {
     let backend = Backend::connect(directory.join("launcher.sock"));
     let (config, catalogue) = load(None).unwrap();
-    api::State::new(Scheduler::new(backend, &config.service), config, catalogue)
+    api::State::new(Scheduler::new(backend, &config), config, catalogue)
 }
 
 /// Sends bytes and reads until the other end closes.

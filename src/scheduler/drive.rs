@@ -1,29 +1,34 @@
-//! Carries one job through its stages: open, files, compile, run, hand out, close.
+//! Carries one job through its stages: ask the cache, open, files, compile, run, hand out, close.
 
 use std::io::pipe;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::compile::{self, Prior};
 use super::{Fault, Item, Waiting, output};
 use crate::backend::{Backend, Order, Sandbox, clock_us};
+use crate::cache::Cache;
 use crate::config::Outputs;
 use crate::job::{
     EnforcedBy, Event, Exit, Job, Outcome, Overhead, Path, Stage, StageRequest, StageResult, Status, verdict,
 };
-use crate::plan::{Archive, ArchivedFile, Cause, Spec, Wanted};
+use crate::plan::{Archive, Cause, Spec, Wanted};
 
 /// How much longer than its limit a stage may take before we stop waiting for the backend.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a job and tells its client all that happens; returns when its sandbox is gone.
-pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
+pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting: Waiting, outputs: Outputs) {
     let Waiting { job, events, mut cancel, submitted_us } = waiting;
     if *cancel.borrow() {
         events.send(Err(Fault::Cancelled)).await.ok();
         return;
     }
     tell(&events, Event::Started).await;
+    let (mut job, mut prior) = compile::look_up(cache, client, job, &mut cancel).await;
+    let files = prior.files(std::mem::take(&mut job.files));
+    let since_us = clock_us();
     let mut drive = Drive {
         backend,
         outputs,
@@ -32,21 +37,16 @@ pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
         sandbox: None,
         told: None,
         retries: 0,
-        overhead: Overhead { queue_us: clock_us().saturating_sub(submitted_us), ..Overhead::default() },
-        since_us: clock_us(),
+        // While another job compiles what this one needs, this one waits for a turn as in the queue.
+        overhead: Overhead { queue_us: since_us.saturating_sub(submitted_us), ..Overhead::default() },
+        since_us,
     };
-    let files = job.files.iter().map(|file| ArchivedFile {
-        path: file.path.clone(),
-        content: file.content.clone(),
-        executable: file.executable,
-    });
-    let files = Archive { files: files.collect() };
-    let mut result = drive.stages(&job, &files).await;
+    let mut result = drive.stages(&job, &mut prior, &files).await;
     if let Err(Fault::Lost { reason, had_begun: false }) = &result {
         tracing::warn!(job_id = %job.id, "a sandbox was lost before its program had begun, the job gets another: {reason}");
         drive.retries += 1;
         drive.close().await;
-        result = drive.stages(&job, &files).await;
+        result = drive.stages(&job, &mut prior, &files).await;
     }
     if let Err(fault @ (Fault::Internal(_) | Fault::Lost { .. })) = &result {
         tracing::error!(job_id = %job.id, "a job has failed: {fault}");
@@ -72,14 +72,16 @@ struct Drive<'a> {
 }
 
 impl Drive<'_> {
-    async fn stages(&mut self, job: &Job, files: &Archive) -> Result<Outcome, Fault> {
-        let limits = [Some(&job.run), job.compile.as_ref()].into_iter().flatten().map(|stage| &stage.limits);
+    async fn stages(&mut self, job: &Job, prior: &mut Prior, files: &Archive) -> Result<Outcome, Fault> {
+        // That of both stages even where one of them is known: sandboxes that wait have no other.
+        let (disk_bytes, disk_files) = compile::disk(job);
         let order = Order {
             runtime: job.runtime.clone(),
             profile: job.profile.clone(),
-            disk_bytes: limits.clone().map(|limits| limits.disk_bytes).max().unwrap_or(0),
-            disk_files: limits.map(|limits| limits.disk_files).max().unwrap_or(0),
-            warm: job.warm && job.compile.is_none(),
+            disk_bytes,
+            disk_files,
+            // No interpreter has started in a sandbox whose first program is a compiler.
+            warm: job.warm && (job.compile.is_none() || prior.is_known()),
             fresh: job.fresh || self.retries > 0,
         };
         self.sandbox = Some(self.backend.open(&order).await?);
@@ -95,17 +97,18 @@ impl Drive<'_> {
             retries: self.retries,
             overhead: Overhead::default(),
         };
-        if let Some(compile) = &job.compile {
-            let (result, path) = self.stage(Stage::Compile, compile, files.take(), &[]).await?;
+        if let Some(request) = &job.compile {
+            let (result, path) = self.compile(request, prior, &mut files).await?;
             let went_well = result.status == Status::Ok;
             (outcome.compile, outcome.path) = (Some(result), path);
             if !went_well {
                 return self.over(outcome);
             }
         }
-        let (result, path) = self.stage(Stage::Run, &job.run, files.take(), &job.stdin).await?;
+        let ran = self.stage(Stage::Run, &job.run, files.take(), &job.stdin).await;
+        let (result, path) = ran.map_err(|fault| prior.explain(fault))?;
         outcome.run = Some(result);
-        if outcome.compile.is_none() {
+        if outcome.compile.as_ref().is_none_or(|compile| compile.cached) {
             outcome.path = path;
         }
         if !job.outputs.is_empty() {
@@ -139,6 +142,33 @@ impl Drive<'_> {
         tokio::time::timeout(allowed, taken)
             .await
             .map_err(|_| Fault::Internal("files were not handed out in time".to_owned()))?
+    }
+
+    /// Compiles, and keeps what comes of it; or tells what is known of it already.
+    async fn compile(
+        &mut self,
+        request: &StageRequest,
+        prior: &mut Prior,
+        files: &mut Option<&Archive>,
+    ) -> Result<(StageResult, Path), Fault> {
+        let claim = match prior {
+            Prior::Known(entry) => {
+                // Nothing was told yet, or all of this: a job that is begun anew need not say it again.
+                if self.told.is_none() {
+                    compile::tell_known(entry, self.events).await;
+                    self.told = Some(Stage::Compile);
+                }
+                // The run stage says how the sandbox was come by.
+                return Ok((compile::known(entry, request.limits), Path::Cold));
+            }
+            Prior::Unknown(claim) => claim,
+        };
+        // A sandbox that is lost leaves the claim to the next one.
+        let (result, path) = self.stage(Stage::Compile, request, files.take(), &[]).await?;
+        if let (Some(claim), Some(sandbox)) = (claim.take(), &mut self.sandbox) {
+            claim.keep(sandbox, &result, self.cancel).await;
+        }
+        Ok((result, path))
     }
 
     /// Runs one stage to its end.
@@ -198,6 +228,7 @@ impl Drive<'_> {
             usage: ending.usage,
             denied: ending.denied,
             limits,
+            cached: false,
         };
         Ok((result, program.path))
     }
@@ -210,14 +241,14 @@ impl Drive<'_> {
     }
 }
 
-async fn tell(events: &mpsc::Sender<Item>, event: Event) {
+pub(super) async fn tell(events: &mpsc::Sender<Item>, event: Event) {
     // A client that does not listen any more has cancelled the job, which is seen elsewhere.
     events.send(Ok(event)).await.ok();
 }
 
 fn wanted(patterns: Vec<String>, outputs: Outputs) -> Wanted {
     let Outputs { files, bytes, depth, entries, time_ms } = outputs;
-    Wanted { patterns, files, bytes, depth, entries, time_ms }
+    Wanted { patterns, files, bytes, depth, entries, time_ms, whole: false }
 }
 
 /// Waits for the end of a program, and brings it about where it prints too much or is cancelled.

@@ -87,11 +87,11 @@ pub(super) async fn take_files(
         match postcard::from_bytes(&header).map_err(|_| malformed())? {
             Found::End => return Ok((files, omitted)),
             Found::Omitted { path, reason } => omitted.push(OmittedFile { path, reason: describe(reason).to_owned() }),
-            Found::File { path, size } => {
+            Found::File { path, size, executable } => {
                 left = left.checked_sub(size).ok_or_else(malformed)?;
                 let mut content = vec![0; usize::try_from(size).map_err(|_| malformed())?];
                 reader.read_exact(&mut content).await.map_err(failed)?;
-                files.push(OutputFile { path, content });
+                files.push(OutputFile { path, content, executable });
             }
         }
     }
@@ -105,6 +105,7 @@ fn describe(reason: Omission) -> &'static str {
         Omission::TooDeep => "in a directory that lies too deep",
         Omission::TooLate => "more directory entries than could be looked at in time",
         Omission::Unreadable => "could not be read",
+        Omission::EmptyDirectory => "a directory that has nothing in it",
     }
 }
 
@@ -132,16 +133,18 @@ mod tests {
 
     #[test]
     fn files_come_out_byte_for_byte() {
-        let file = Found::File { path: b"\xff\n".to_vec(), size: 3 };
-        let bytes = [framed(&file, b"\0\x01\xfe"), framed(&Found::End, b"")].concat();
-        let (files, omitted) = take(&bytes).unwrap();
-        assert_eq!(files, [OutputFile { path: b"\xff\n".to_vec(), content: b"\0\x01\xfe".to_vec() }]);
-        assert!(omitted.is_empty());
+        for executable in [false, true] {
+            let file = Found::File { path: b"\xff\n".to_vec(), size: 3, executable };
+            let bytes = [framed(&file, b"\0\x01\xfe"), framed(&Found::End, b"")].concat();
+            let (files, omitted) = take(&bytes).unwrap();
+            assert_eq!(files, [OutputFile { path: b"\xff\n".to_vec(), content: b"\0\x01\xfe".to_vec(), executable }]);
+            assert!(omitted.is_empty());
+        }
     }
 
     #[test]
     fn more_bytes_than_were_allowed_are_a_fault() {
-        let file = Found::File { path: b"x".to_vec(), size: u64::MAX };
+        let file = Found::File { path: b"x".to_vec(), size: u64::MAX, executable: false };
         assert!(matches!(take(&framed(&file, b"")), Err(Fault::Internal(_))));
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno as Number;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::{Call, Errno, Result};
 
@@ -33,6 +33,33 @@ pub fn open_beneath(directory: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: 
     }
 }
 
+/// Opens a directory; links on the way to it are followed. open(2) with O_DIRECTORY.
+///
+/// # Errors
+/// As open(2).
+pub fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(path, flags, Mode::empty()).call("open")
+}
+
+/// The status of a file below a root directory, where links lead to where they would for a process
+/// that has this root; openat2(2) with RESOLVE_IN_ROOT, and fstat(2).
+///
+/// # Errors
+/// As openat(2).
+pub fn status_inside(root: &OwnedFd, path: &Path) -> Result<FileStat> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    loop {
+        // EAGAIN: a rename raced with the walk.
+        match openat2(root, path, how).call("openat2") {
+            Err(Errno { errno: Number::EAGAIN | Number::EINTR, .. }) => {}
+            Err(error) => return Err(error),
+            Ok(file) => return fstat(&file).call("fstat"),
+        }
+    }
+}
+
 /// Bytes that a process can read but nobody can change: a sealed memory file; memfd_create(2).
 ///
 /// # Errors
@@ -53,7 +80,7 @@ pub fn sealed_memory(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd> {
 /// # Errors
 /// EFBIG where the file is larger, and as pread(2).
 pub fn read_whole(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
-    let size = nix::sys::stat::fstat(fd).call("fstat")?.st_size;
+    let size = fstat(fd).call("fstat")?.st_size;
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     if size > limit {
         return Err(Errno { call: "pread", errno: Number::EFBIG });

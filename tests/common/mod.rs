@@ -53,7 +53,13 @@ impl Service {
         let directory = tempfile::tempdir().unwrap();
         // The launcher reads its configuration again as the user that it has become.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut config = json!({"service": {"check_at_start": false}, "runtimes": {"trees": trees()}, "pool": pool()});
+        let mut config = json!({
+            "service": {"check_at_start": false},
+            "runtimes": {"trees": trees()},
+            "pool": pool(),
+            // Nothing of one test, or of whoever runs it, is there for another.
+            "cache": {"directory": directory.path().join("cache")},
+        });
         merge(&mut config, changes);
         let path = directory.path().join("config.json");
         fs::write(&path, config.to_string()).unwrap();
@@ -107,6 +113,11 @@ impl Service {
 
     pub fn reload_daemon(&self) {
         kill(Pid::from_raw(self.daemon_pid()), Signal::SIGHUP).unwrap();
+    }
+
+    /// Where the daemon keeps what compilers made.
+    pub fn cache(&self) -> PathBuf {
+        self.directory.path().join("cache")
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -251,7 +262,7 @@ impl Drop for Service {
             let left: Vec<_> = fs::read_dir(self.directory.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .filter(|name| !["config.json", "api.sock", "launcher.sock"].contains(&name.as_str()))
+                .filter(|name| !["config.json", "api.sock", "launcher.sock", "cache"].contains(&name.as_str()))
                 .collect();
             assert!(left.is_empty(), "files are left: {left:?}");
         }

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,10 @@ enum Met<'a> {
     Entry(&'a Path),
     /// A directory that lies too deep.
     TooDeep(&'a Path),
+    /// A directory that could not be read, or not to its end.
+    Unreadable(&'a Path),
+    /// A directory that has nothing in it; the one that the walk began in is none.
+    Empty(&'a Path),
 }
 
 impl Walk {
@@ -45,18 +50,27 @@ impl Walk {
         while let Some((path, depth)) = pending.pop() {
             let at = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
             let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
-            let Ok(directory) = fs::open_beneath(workspace, at, flags, Mode::empty()) else {
+            let opened = fs::open_beneath(workspace, at, flags, Mode::empty());
+            let Some(directory) = opened.ok().and_then(|directory| Dir::from_fd(directory).ok()) else {
+                if !visit(Met::Unreadable(&path)) {
+                    return true;
+                }
                 continue;
             };
-            let Ok(directory) = Dir::from_fd(directory) else {
-                continue;
-            };
+            let mut is_empty = true;
             for entry in directory {
-                let Ok(entry) = entry else { break };
+                let Ok(entry) = entry else {
+                    is_empty = false;
+                    if !visit(Met::Unreadable(&path)) {
+                        return true;
+                    }
+                    break;
+                };
                 let name = entry.file_name().to_bytes();
                 if matches!(name, b"." | b"..") {
                     continue;
                 }
+                is_empty = false;
                 if self.entries_left == 0 || Instant::now() >= self.deadline {
                     return false;
                 }
@@ -74,13 +88,23 @@ impl Walk {
                     return true;
                 }
             }
+            if is_empty && depth > 0 && !visit(Met::Empty(&path)) {
+                return true;
+            }
         }
         true
     }
 }
 
+/// A regular file and what is told of it.
+struct Regular {
+    file: File,
+    size: u64,
+    executable: bool,
+}
+
 /// A regular file, opened without following links and without waiting for anything.
-fn open_regular(workspace: BorrowedFd<'_>, path: &Path) -> Result<(File, u64), Omission> {
+fn open_regular(workspace: BorrowedFd<'_>, path: &Path) -> Result<Regular, Omission> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
     // ELOOP is a link, ENXIO a socket; a FIFO opens at once without a writer and is told below.
     let opened = fs::open_beneath(workspace, path, flags, Mode::empty()).map_err(|error| match error.errno {
@@ -92,7 +116,7 @@ fn open_regular(workspace: BorrowedFd<'_>, path: &Path) -> Result<(File, u64), O
     if !found.is_file() {
         return Err(Omission::NotRegular);
     }
-    Ok((opened, found.len()))
+    Ok(Regular { file: opened, size: found.len(), executable: found.permissions().mode() & 0o100 != 0 })
 }
 
 /// Writes what is wanted to the pipe, each file behind a [`Found`] with its length before it.
@@ -113,18 +137,20 @@ pub(super) fn collect(wanted: BorrowedFd<'_>, pipe: OwnedFd) -> Result<(), Errno
     let complete = walk.run(workspace.as_fd(), &mut |met| {
         let (path, opened) = match met {
             Met::TooDeep(path) => (path, Err(Omission::TooDeep)),
+            Met::Unreadable(_) | Met::Empty(_) if !wanted.whole => return true,
+            Met::Unreadable(path) => (path, Err(Omission::Unreadable)),
+            Met::Empty(path) => (path, Err(Omission::EmptyDirectory)),
             Met::Entry(path) if !patterns.is_match(path) => return true,
             Met::Entry(path) if files >= wanted.files => (path, Err(Omission::TooMany)),
             Met::Entry(path) => (path, open_regular(workspace.as_fd(), path)),
         };
-        let opened =
-            opened.and_then(|(file, size)| if size > bytes_left { Err(Omission::TooLarge) } else { Ok((file, size)) });
+        let opened = opened.and_then(|found| if found.size > bytes_left { Err(Omission::TooLarge) } else { Ok(found) });
         let name = path.as_os_str().as_bytes().to_vec();
         let written = match opened {
-            Ok((file, size)) => {
+            Ok(found) => {
                 files += 1;
-                bytes_left -= size;
-                hand_out(&mut pipe, name, file, size)
+                bytes_left -= found.size;
+                hand_out(&mut pipe, name, found)
             }
             Err(_) if omissions >= OMISSIONS => Ok(()),
             Err(reason) => {
@@ -162,8 +188,9 @@ fn put(pipe: &mut File, found: &Found) -> std::io::Result<()> {
 }
 
 /// Exactly `size` bytes follow the header, whatever the file has become.
-fn hand_out(pipe: &mut File, path: Vec<u8>, file: File, size: u64) -> std::io::Result<()> {
-    put(pipe, &Found::File { path, size })?;
+fn hand_out(pipe: &mut File, path: Vec<u8>, found: Regular) -> std::io::Result<()> {
+    let Regular { file, size, executable } = found;
+    put(pipe, &Found::File { path, size, executable })?;
     let sent = std::io::copy(&mut file.take(size), pipe)?;
     std::io::copy(&mut std::io::repeat(0).take(size - sent), pipe)?;
     Ok(())
@@ -178,7 +205,7 @@ pub(super) fn has_file_of(size: u64) -> bool {
         let mut found = false;
         walk.run(directory.as_fd(), &mut |met| {
             if let Met::Entry(path) = met {
-                found = open_regular(directory.as_fd(), path).is_ok_and(|(_, length)| length == size);
+                found = open_regular(directory.as_fd(), path).is_ok_and(|regular| regular.size == size);
             }
             !found
         });
