@@ -113,17 +113,22 @@ impl Pool {
         self.kinds.entry(key.clone()).or_insert_with(|| Kind::new(key))
     }
 
-    /// One is asked for: takes the oldest that is ready, else one that is being made.
-    pub(super) fn take(&mut self, key: &Key, now: Instant) -> Option<u64> {
+    /// One is asked for.
+    pub(super) fn asked(&mut self, key: &Key, now: Instant) {
         let kind = self.kind(key);
         kind.rate = kind.rate_at(now) + 1.0 / MEMORY.as_secs_f64();
         kind.asked = Some(now);
-        kind.ready.pop_front().or_else(|| if kind.making.is_empty() { None } else { Some(kind.making.remove(0)) })
     }
 
-    /// One that is ready, for a request that had asked for another kind.
-    pub(super) fn take_instead(&mut self, key: &Key) -> Option<u64> {
+    /// Takes the oldest that is ready.
+    pub(super) fn take_ready(&mut self, key: &Key) -> Option<u64> {
         self.kinds.get_mut(key)?.ready.pop_front()
+    }
+
+    /// Takes the oldest that is being made.
+    pub(super) fn take_making(&mut self, key: &Key) -> Option<u64> {
+        let making = &mut self.kinds.get_mut(key)?.making;
+        (!making.is_empty()).then(|| making.remove(0))
     }
 
     /// One is being made.
@@ -162,13 +167,19 @@ impl Pool {
     }
 
     /// Those that wait and must go at once, because what they were made from has changed.
-    pub(super) fn retire(&mut self, bounds: Bounds) -> Vec<u64> {
+    /// Kinds that are not `known` any more are forgotten.
+    pub(super) fn retire(&mut self, bounds: Bounds, known: impl Fn(&Key) -> bool) -> Vec<u64> {
         self.bounds = bounds;
-        let all = self.kinds.values_mut().flat_map(|kind| {
-            kind.paused_until = None;
-            kind.ready.drain(..).chain(kind.making.drain(..)).collect::<Vec<_>>()
-        });
-        all.collect()
+        let all: Vec<u64> = self
+            .kinds
+            .values_mut()
+            .flat_map(|kind| {
+                kind.paused_until = None;
+                kind.ready.drain(..).chain(kind.making.drain(..)).collect::<Vec<_>>()
+            })
+            .collect();
+        self.kinds.retain(|key, _| known(key));
+        all
     }
 
     /// Makes none for a while.

@@ -406,6 +406,9 @@ impl Sandbox {
                 return Ok(());
             }
         };
+        if self.is_lost(&mut run, &finished) {
+            return Err("the program was killed before it began".to_owned());
+        }
         let ended_well = run.killed_for.is_none()
             && finished.exceeded.is_none()
             && run.exit.as_ref().is_some_and(|(exit, _)| exit.status == ExitStatus::Exited(0));
@@ -418,6 +421,22 @@ impl Sandbox {
         let file_size_bytes = run.limits.file_size_bytes;
         self.phase = Phase::Inspecting(run, finished);
         self.tell_init(&Command::Inspect { file_size_bytes }, &[]).map_err(|errno| errno.to_string())
+    }
+
+    /// Whether somebody else has killed the program before it was executed. Of an interpreter that has
+    /// started already that can't be told.
+    fn is_lost(&mut self, run: &mut Run, finished: &Finished) -> bool {
+        let killed = ExitStatus::Signalled(Signal::SIGKILL as i32);
+        if run.program.is_warm()
+            || run.killed_for.is_some()
+            || finished.exceeded.is_some()
+            || run.exit.as_ref().is_none_or(|(exit, _)| exit.status != killed)
+        {
+            return false;
+        }
+        run.started_us();
+        let executed = run.marks.iter().any(|mark| matches!(mark, Mark::Executing(_)));
+        !executed && !self.leaf.as_mut().is_some_and(|leaf| leaf.usage().out_of_memory)
     }
 
     /// Init has looked at what a program that ended badly left on disk.

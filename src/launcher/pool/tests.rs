@@ -22,6 +22,12 @@ fn key(runtime: &str) -> Key {
     Key { runtime: runtime.to_owned(), profile: "default".to_owned(), warm: false }
 }
 
+/// Asks for one and takes it, ready or not.
+fn take(pool: &mut Pool, key: &Key, now: Instant) -> Option<u64> {
+    pool.asked(key, now);
+    pool.take_ready(key).or_else(|| pool.take_making(key))
+}
+
 /// Makes all that is wanting at one moment, and returns how many.
 fn fill(pool: &mut Pool, serial: &mut u64, now: Instant, available: u64) -> usize {
     let mut made = 0;
@@ -45,7 +51,7 @@ fn a_runtime_nobody_uses_holds_nothing() {
 #[test]
 fn what_was_used_once_waits_and_then_goes() {
     let (mut pool, mut serial, now) = (Pool::new(bounds()), 0, Instant::now());
-    assert_eq!(pool.take(&key("a"), now), None);
+    assert_eq!(take(&mut pool, &key("a"), now), None);
     assert_eq!(fill(&mut pool, &mut serial, now, PLENTY), 1);
     assert_eq!(pool.surplus(now + Duration::from_secs(59), PLENTY), Vec::<u64>::new());
     assert_eq!(pool.surplus(now + Duration::from_secs(61), PLENTY), [1]);
@@ -58,14 +64,14 @@ fn more_wait_where_more_is_asked_and_never_more_than_the_ceiling() {
     // A hundred a second, each of which takes 3 ms to make.
     for _ in 0..2000 {
         now += Duration::from_millis(10);
-        pool.take(&key("a"), now);
+        take(&mut pool, &key("a"), now);
         fill(&mut pool, &mut serial, now, PLENTY);
     }
     let busy = pool.kinds[&key("a")].count();
     assert!((2..=3).contains(&busy), "{busy}");
     for _ in 0..20_000 {
         now += Duration::from_micros(500);
-        pool.take(&key("a"), now);
+        take(&mut pool, &key("a"), now);
         fill(&mut pool, &mut serial, now, PLENTY);
     }
     assert_eq!(pool.kinds[&key("a")].count(), 8);
@@ -83,7 +89,7 @@ fn the_oldest_is_taken_first_and_never_twice() {
     for serial in [2, 1] {
         pool.ready(&key("a"), serial, Duration::ZERO, 0);
     }
-    let taken: Vec<Option<u64>> = (0..4).map(|_| pool.take(&key("a"), now)).collect();
+    let taken: Vec<Option<u64>> = (0..4).map(|_| take(&mut pool, &key("a"), now)).collect();
     assert_eq!(taken, [Some(2), Some(1), Some(3), None], "the one that is still being made comes last");
 }
 
@@ -94,8 +100,11 @@ fn one_that_is_of_another_kind_is_not_taken() {
     let strict = Key { profile: "judge".to_owned(), ..key("a") };
     pool.making(&key("a"), 1);
     pool.ready(&key("a"), 1, Duration::ZERO, 0);
-    assert_eq!([pool.take(&warm, now), pool.take(&strict, now), pool.take(&key("b"), now)], [None; 3]);
-    assert_eq!(pool.take_instead(&key("a")), Some(1));
+    assert_eq!(
+        [take(&mut pool, &warm, now), take(&mut pool, &strict, now), take(&mut pool, &key("b"), now)],
+        [None; 3]
+    );
+    assert_eq!(pool.take_ready(&key("a")), Some(1));
 }
 
 #[test]
@@ -115,7 +124,7 @@ fn a_floor_waits_before_anybody_asks_and_only_under_the_profile_default() {
 fn a_ceiling_of_zero_switches_it_off() {
     let (mut pool, now) = (Pool::new(Bounds { ceiling: 0, ..bounds() }), Instant::now());
     for _ in 0..100 {
-        assert_eq!(pool.take(&key("a"), now), None);
+        assert_eq!(take(&mut pool, &key("a"), now), None);
     }
     assert_eq!(pool.wanting(now, 1, PLENTY), None);
 }
@@ -159,7 +168,7 @@ fn a_pool_shrinks_when_memory_runs_short_the_largest_kind_first() {
 #[test]
 fn what_keeps_failing_is_left_alone_for_a_while() {
     let (mut pool, now) = (Pool::new(bounds()), Instant::now());
-    pool.take(&key("a"), now);
+    take(&mut pool, &key("a"), now);
     for serial in 1..=8 {
         assert!(pool.wanting(now, 1, PLENTY).is_some());
         pool.making(&key("a"), serial);
@@ -177,7 +186,7 @@ fn what_was_taken_and_dies_later_is_no_failure() {
     for serial in 1..=9 {
         pool.making(&key("a"), serial);
         pool.ready(&key("a"), serial, Duration::ZERO, 0);
-        assert_eq!(pool.take(&key("a"), now), Some(serial));
+        assert_eq!(take(&mut pool, &key("a"), now), Some(serial));
         pool.gone(&key("a"), serial, true, now);
     }
     assert!(pool.wanting(now, 1, PLENTY).is_some());
@@ -189,13 +198,13 @@ fn a_change_retires_all_at_once() {
     pool.expect(&key("a"));
     fill(&mut pool, &mut serial, now, PLENTY);
     pool.making(&key("a"), 9);
-    let mut gone = pool.retire(Bounds { ceiling: 2, floor: 2, ..bounds() });
+    let mut gone = pool.retire(Bounds { ceiling: 2, floor: 2, ..bounds() }, |_| true);
     gone.sort_unstable();
     assert_eq!(gone, [1, 2, 3, 9]);
-    assert_eq!(pool.take(&key("a"), now), None);
+    assert_eq!(take(&mut pool, &key("a"), now), None);
     // One that was being made and says afterwards that it is ready is not counted any more.
     pool.ready(&key("a"), 9, Duration::ZERO, 0);
-    assert_eq!(pool.take(&key("a"), now), None);
+    assert_eq!(take(&mut pool, &key("a"), now), None);
     assert_eq!(fill(&mut pool, &mut serial, now, PLENTY), 2, "the new bounds are in force");
 }
 
@@ -206,4 +215,15 @@ fn nothing_is_made_while_it_is_held() {
     pool.hold_until(now + Duration::from_millis(500));
     assert_eq!(pool.wanting(now, 1, PLENTY), None);
     assert!(pool.wanting(now + Duration::from_millis(500), 1, PLENTY).is_some());
+}
+
+#[test]
+fn a_kind_that_is_not_known_any_more_is_forgotten() {
+    let (mut pool, now) = (Pool::new(bounds()), Instant::now());
+    take(&mut pool, &key("a"), now);
+    take(&mut pool, &key("b"), now);
+    pool.making(&key("a"), 1);
+    assert_eq!(pool.retire(bounds(), |key| key.runtime == "b"), [1]);
+    assert_eq!(pool.wanting(now, 1, PLENTY), Some(key("b")));
+    assert_eq!(pool.kinds.len(), 1);
 }

@@ -60,8 +60,10 @@ impl Server {
     fn take_parked(&mut self, key: &Key) -> Option<u64> {
         let now = Instant::now();
         let cold = Key { warm: false, ..key.clone() };
+        self.pool.asked(key, now);
+        // One that is ready before one that is not, which still is further than one that is yet to be made.
         while let Some(serial) =
-            self.pool.take(key, now).or_else(|| if key.warm { self.pool.take_instead(&cold) } else { None })
+            self.pool.take_ready(key).or_else(|| self.pool.take_ready(&cold)).or_else(|| self.pool.take_making(key))
         {
             let Some(sandbox) = self.sandboxes.get(&serial) else { continue };
             let is_alive = !matches!(sandbox.phase, Phase::Dying(..))
@@ -164,14 +166,16 @@ impl Server {
             self.pool.hold_until(now + ROUND);
             return;
         };
+        let lives =
+            |serial: &u64| self.sandboxes.get(serial).is_some_and(|sandbox| !matches!(sandbox.phase, Phase::Dying(..)));
         match made {
-            Ok(serial) => self.pool.making(&key, serial),
-            Err(reason) => {
-                eprintln!("codesandbox-launcher: none can wait for {}: {reason}", key.runtime);
-                self.pool.making(&key, 0);
-                self.pool.gone(&key, 0, true, now);
-            }
+            Ok(serial) if lives(&serial) => return self.pool.making(&key, serial),
+            // Why is told already.
+            Ok(_) => {}
+            Err(reason) => eprintln!("codesandbox-launcher: none can wait for {}: {reason}", key.runtime),
         }
+        self.pool.making(&key, 0);
+        self.pool.gone(&key, 0, true, now);
     }
 
     /// Lets go of those that are too many, or that there is no memory for.
@@ -190,7 +194,9 @@ impl Server {
     /// Lets go of all, because what they were made from has changed.
     pub(super) fn retire_parked(&mut self) {
         let bounds = self.config.pool.clone().resolved();
-        for serial in self.pool.retire(bounds) {
+        let known =
+            |key: &Key| self.profiles.contains_key(&key.profile) && self.catalogue.by_id(&key.runtime).is_some();
+        for serial in self.pool.retire(bounds, known) {
             self.destroy(serial, None);
         }
         self.expect_floors();
@@ -206,8 +212,16 @@ impl Server {
     pub(super) fn expect_floors(&mut self) {
         for runtime in self.catalogue.runtimes() {
             let warm = self.config.pool.warm && runtime.warm().is_some();
-            if self.pool.bounds().floor_of(&runtime.id, "default") > 0 {
-                self.pool.expect(&Key { runtime: runtime.id.clone(), profile: "default".to_owned(), warm });
+            if self.pool.bounds().floor_of(&runtime.id, "default") == 0 {
+                continue;
+            }
+            let key = Key { runtime: runtime.id.clone(), profile: "default".to_owned(), warm: false };
+            if warm {
+                self.pool.expect(&Key { warm, ..key.clone() });
+            }
+            // What is compiled needs one without an interpreter as well.
+            if !warm || runtime.language.compile.is_some() {
+                self.pool.expect(&key);
             }
         }
     }

@@ -1,0 +1,6 @@
+class Main {
+    public static void main(String[] arguments) throws Throwable {
+        assert false : "on";
+        System.out.println(Main.class.desiredAssertionStatus());
+    }
+}

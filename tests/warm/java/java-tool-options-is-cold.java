@@ -1,0 +1,5 @@
+class Main {
+    public static void main(String[] arguments) throws Throwable {
+        System.out.println(System.getProperty("poison"));
+    }
+}

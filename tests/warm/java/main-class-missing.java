@@ -1,0 +1,3 @@
+class Another {
+    public static void main(String[] arguments) {}
+}

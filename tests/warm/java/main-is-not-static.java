@@ -1,0 +1,5 @@
+class Main {
+    public void main(String[] arguments) {
+        System.out.println("instance");
+    }
+}

@@ -1,0 +1,6 @@
+class Main {
+    public static void main(String[] arguments) throws Throwable {
+        System.out.println(new String(Main.class.getResourceAsStream("/data.txt").readAllBytes()).trim());
+        System.out.println(Main.class.getResource("nothing"));
+    }
+}

@@ -1,0 +1,2 @@
+﻿console.log('marked', __filename);
+throw new Error('line two');

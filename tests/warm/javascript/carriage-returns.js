@@ -1,0 +1,4 @@
+'use strict';
+console.log(`a
+b`.length);
+undefined_name;

@@ -1,0 +1,1 @@
+console.log(process.env.NODE_OPTIONS, new Error('x').stack.split('\n').length);

@@ -1,0 +1,1 @@
+import('data:text/javascript,export default import.meta.url').then((part) => console.log(part.default));

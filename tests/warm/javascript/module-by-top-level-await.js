@@ -1,0 +1,2 @@
+const number = await Promise.resolve(5);
+console.log(number);

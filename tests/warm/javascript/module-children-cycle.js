@@ -1,0 +1,1 @@
+console.log(require('./a').name, require('./a').other, module.children.map((child) => child.id));

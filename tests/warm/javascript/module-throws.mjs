@@ -1,0 +1,5 @@
+console.log('before');
+const fail = () => {
+  throw new RangeError('in a module');
+};
+fail();

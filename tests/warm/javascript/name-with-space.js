@@ -1,0 +1,2 @@
+console.log(process.argv, __filename, require.main === module);
+throw new Error('here');

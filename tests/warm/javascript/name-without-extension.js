@@ -1,0 +1,1 @@
+console.log(process.argv, __filename, require.main === module);

@@ -1,0 +1,1 @@
+console.log(crypto.randomUUID(), crypto.getRandomValues(new Uint32Array(2)));

@@ -1,0 +1,1 @@
+console.log([RegExp.lastMatch, RegExp.$_, RegExp.$1, RegExp.leftContext, RegExp.rightContext]);

@@ -1,0 +1,2 @@
+console.log(require('./data.json'));
+require('./broken.json');

@@ -1,0 +1,1 @@
+console.log(require.resolve('fs'), require.resolve('./main'), require.resolve.paths('x'), require.extensions);

@@ -1,0 +1,2 @@
+process.kill(process.pid, 'SIGPIPE');
+setTimeout(() => console.log('alive'), 20);

@@ -1,0 +1,6 @@
+try {
+  require('./bad');
+} catch (error) {
+  console.log(error.stack);
+}
+require('./bad');

@@ -1,0 +1,1 @@
+require('./part').run(() => JSON.parse('{'));

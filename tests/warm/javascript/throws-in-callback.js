@@ -1,0 +1,3 @@
+setTimeout(function later() {
+  null.property;
+}, 1);

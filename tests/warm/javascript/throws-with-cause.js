@@ -1,0 +1,1 @@
+throw new Error('outer', { cause: Object.assign(new Error('inner'), { code: 'E1' }) });

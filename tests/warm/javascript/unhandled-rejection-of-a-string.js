@@ -1,0 +1,2 @@
+Promise.reject('text');
+setTimeout(() => console.log('never'), 50);

@@ -1,0 +1,6 @@
+sub inner {
+    die "reason";
+}
+
+sub outer { inner(@_) }
+outer(1);

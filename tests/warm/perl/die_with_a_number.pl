@@ -1,0 +1,2 @@
+$! = 5;
+die "with its own end\n";

@@ -1,0 +1,4 @@
+package Failure;
+use overload '""' => sub { "mine\n" };
+package main;
+die bless {}, 'Failure';

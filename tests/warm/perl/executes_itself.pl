@@ -1,0 +1,2 @@
+exec $^X, $0, 'again' unless @ARGV;
+print "@ARGV\n";

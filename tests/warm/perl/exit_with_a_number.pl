@@ -1,0 +1,2 @@
+END { print "end block $?\n" }
+exit 3;

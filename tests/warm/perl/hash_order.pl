@@ -1,0 +1,2 @@
+my %table = map { $_ => 1 } 1 .. 100;
+print join(' ', keys %table), "\n";

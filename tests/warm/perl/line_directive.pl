@@ -1,0 +1,3 @@
+# line 100 "elsewhere.pl"
+print __FILE__, ' ', __LINE__, "\n";
+die;

@@ -1,0 +1,2 @@
+print "loaded\n";
+do "./$0" unless $main::once++;

@@ -1,0 +1,4 @@
+use lib '.';
+use Beside;
+print Beside::name(), "\n";
+require './strict.pm';

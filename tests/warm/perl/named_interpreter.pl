@@ -1,0 +1,4 @@
+#!/usr/bin/perl
+use strict;
+print __LINE__, " $^W\n";
+die;

@@ -1,0 +1,2 @@
+#!/usr/bin/perl -s -l
+print "$flag @ARGV";

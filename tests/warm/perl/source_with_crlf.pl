@@ -1,0 +1,3 @@
+print "a\n";
+print __LINE__, "\n";
+die "reason";

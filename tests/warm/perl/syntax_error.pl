@@ -1,0 +1,4 @@
+print "never\n";
+if (1 {
+    print "never\n";
+}

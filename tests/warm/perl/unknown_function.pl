@@ -1,0 +1,2 @@
+print "printed\n";
+nothing_of_the_kind(1);

@@ -1,0 +1,3 @@
+import sys
+
+print(sys.argv, getattr(sys, "orig_argv", None), sys.executable)

@@ -1,0 +1,4 @@
+import os
+
+print("text")
+os.close(1)

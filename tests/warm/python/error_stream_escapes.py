@@ -1,0 +1,4 @@
+import sys
+
+sys.stderr.write("\udcff ü\n")
+raise ValueError("\udcff")

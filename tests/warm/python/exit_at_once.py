@@ -1,0 +1,4 @@
+import os
+
+print("lost, as it was buffered")
+os._exit(7)

@@ -1,0 +1,5 @@
+import os
+
+print("in both")
+if os.fork():
+    os.wait()

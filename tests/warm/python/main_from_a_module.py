@@ -1,0 +1,2 @@
+VALUE = 5
+import other

@@ -1,0 +1,4 @@
+import sys
+
+print(__file__, sys.argv)
+1 / 0

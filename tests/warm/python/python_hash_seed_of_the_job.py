@@ -1,0 +1,1 @@
+print({f"key{number}" for number in range(20)})

@@ -1,0 +1,6 @@
+import sys
+
+print(sys.path)
+import json
+
+print(json.__file__)

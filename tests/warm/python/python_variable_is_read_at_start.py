@@ -1,0 +1,4 @@
+import sys
+
+print(sys.flags.optimize, sys.path)
+assert False, "never"

@@ -1,0 +1,2 @@
+﻿print("after the mark")
+1 / 0

@@ -1,0 +1,2 @@
+value_of_mine = 1
+print(value_of_min)

@@ -1,0 +1,6 @@
+class Failure(Exception):
+    def __str__(self):
+        return "mine"
+
+
+raise Failure

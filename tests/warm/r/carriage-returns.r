@@ -1,0 +1,3 @@
+cat("a\n")
+x <- 1
+print(x)

@@ -1,0 +1,8 @@
+setClass("P", representation(x = "numeric"))
+setGeneric("area", function(o) standardGeneric("area"))
+setMethod("area", "P", function(o) o@x^2)
+print(area(new("P", x = 3)))
+A <- setRefClass("A", fields = list(n = "numeric"), methods = list(up = function() n <<- n + 1))
+a <- A$new(n = 1)
+a$up()
+print(a)

@@ -1,0 +1,3 @@
+print(commandArgs())
+print(commandArgs(TRUE))
+print(interactive())

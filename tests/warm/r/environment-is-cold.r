@@ -1,0 +1,1 @@
+print(Sys.getenv("ONE"))

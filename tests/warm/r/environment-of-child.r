@@ -1,0 +1,1 @@
+system("env | sort | grep -v ^R_SESSION_TMPDIR | grep -v ^_=")

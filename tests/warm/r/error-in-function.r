@@ -1,0 +1,3 @@
+f <- function(x) g(x)
+g <- function(x) log(-1, "a")
+f(1)

@@ -1,0 +1,3 @@
+options(error = function() { print(sys.calls()); quit(status = 3) })
+f <- function(x) stop("deep")
+f(1)

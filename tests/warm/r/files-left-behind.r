@@ -1,0 +1,5 @@
+writeLines("text", "out.txt")
+pdf(NULL)
+plot(1:3)
+invisible(dev.off())
+print(dev.cur())

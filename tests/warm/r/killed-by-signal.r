@@ -1,0 +1,3 @@
+cat("before\n")
+tools::pskill(Sys.getpid(), 15)
+Sys.sleep(5)

@@ -1,0 +1,5 @@
+library(parallel)
+library(tools)
+print(file_ext("a.b"))
+print(search())
+library(notthere)

@@ -1,0 +1,4 @@
+message("to stderr")
+cat("to stdout\n")
+write("also stderr", stderr())
+print(warning("now"))

@@ -1,0 +1,3 @@
+print(showConnections())
+print(nrow(showConnections(all = TRUE)))
+print(file('x'))

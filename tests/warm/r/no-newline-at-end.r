@@ -1,0 +1,2 @@
+cat("a\n")
+print("b")

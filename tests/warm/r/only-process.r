@@ -1,0 +1,1 @@
+print(list.files("/proc", "^[0-9]+$"))

@@ -1,0 +1,3 @@
+o <- options()
+o$browser <- o$pager <- NULL
+str(o)

@@ -1,0 +1,2 @@
+plot(1:3)
+unlink('Rplots.pdf')

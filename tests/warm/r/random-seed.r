@@ -1,0 +1,6 @@
+print(exists(".Random.seed"))
+set.seed(1)
+print(runif(3))
+print(sample(10))
+print(rnorm(2))
+print(RNGkind())

@@ -1,0 +1,3 @@
+x <- readline("name? ")
+print(x)
+print(readLines(stdin(), 1))

@@ -1,0 +1,3 @@
+print(search())
+print(loadedNamespaces())
+print(sessionInfo())

@@ -1,0 +1,2 @@
+source("part.r")
+print(f(2))

@@ -1,0 +1,1 @@
+print(sum(scan("stdin", quiet = TRUE)))

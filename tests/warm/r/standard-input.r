@@ -1,0 +1,3 @@
+x <- readLines(file("stdin"))
+print(x)
+print(isatty(stdin()))

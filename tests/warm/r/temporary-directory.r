@@ -1,0 +1,2 @@
+print(nchar(basename(tempdir())))
+print(list.files(tempdir()))

@@ -1,0 +1,2 @@
+print(1)
+f <- function(x) {

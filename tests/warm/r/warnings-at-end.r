@@ -1,0 +1,5 @@
+for (i in 1:3) warning(paste("w", i))
+f <- function() warning("in f")
+f()
+x <- as.integer("a")
+cat("done\n")

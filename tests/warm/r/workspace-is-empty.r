@@ -1,0 +1,5 @@
+print(ls(globalenv(), all.names = TRUE))
+print(ls(baseenv(), all.names = TRUE))
+print(sys.frames())
+print(sys.calls())
+print(environment())

@@ -1,0 +1,2 @@
+p ARGV, ARGV.map(&:frozen?), ARGV.map(&:encoding)
+p gets

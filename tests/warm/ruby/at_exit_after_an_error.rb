@@ -1,0 +1,3 @@
+at_exit { p $!.class }
+at_exit { exit 7 }
+raise 'text'

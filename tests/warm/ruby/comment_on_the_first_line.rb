@@ -1,0 +1,3 @@
+# A comment.
+p __LINE__
+raise 'text'

@@ -1,0 +1,5 @@
+DATA.each_line { |line| p line, $. }
+p DATA.pos
+__END__
+one
+two

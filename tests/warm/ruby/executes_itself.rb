@@ -1,0 +1,3 @@
+require 'rbconfig'
+exec(RbConfig.ruby, __FILE__, 'again') if ARGV.empty?
+p ARGV, caller

@@ -1,0 +1,4 @@
+at_exit { puts 'never' }
+print 'kept'
+$stdout.flush
+exit! 4

@@ -1,0 +1,4 @@
+# frozen_string_literal: true
+
+p 'text'.frozen?
+'text' << 'more'

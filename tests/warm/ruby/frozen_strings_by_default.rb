@@ -1,0 +1,2 @@
+p 'text'.frozen?
+p __ENCODING__

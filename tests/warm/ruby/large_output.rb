@@ -1,0 +1,1 @@
+15_000.times { |number| puts "#{number} #{'x' * 50}" }

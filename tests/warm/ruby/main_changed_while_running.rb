@@ -1,0 +1,2 @@
+File.write(__FILE__, "another\n")
+raise 'text'

@@ -1,0 +1,1 @@
+p File.readlines('/proc/self/maps').grep(/warm|deleted/)

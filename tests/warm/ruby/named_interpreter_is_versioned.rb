@@ -1,0 +1,2 @@
+#!/usr/bin/env ruby3.1
+p __LINE__

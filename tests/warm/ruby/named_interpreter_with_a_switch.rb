@@ -1,0 +1,3 @@
+#!/usr/bin/ruby -w
+p $VERBOSE, __LINE__
+unused = 1

@@ -1,0 +1,3 @@
+p $LOAD_PATH.first
+require 'set'
+p defined?(Set)

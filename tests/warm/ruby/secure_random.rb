@@ -1,0 +1,2 @@
+require 'securerandom'
+p SecureRandom.hex

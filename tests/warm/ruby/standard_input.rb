@@ -1,0 +1,1 @@
+p gets, $., $stdin.read(3), STDIN.readline, ARGF.read, gets

@@ -1,0 +1,4 @@
+$stdout.sync = false
+print 'text'
+Process.kill('TERM', $$)
+sleep

@@ -1,0 +1,9 @@
+def inner(value)
+  Integer(value)
+end
+
+def outer
+  inner('x')
+end
+
+outer

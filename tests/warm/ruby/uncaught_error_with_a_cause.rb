@@ -1,0 +1,5 @@
+begin
+  {}.fetch(:missing)
+rescue KeyError
+  raise ArgumentError, "second\nline"
+end

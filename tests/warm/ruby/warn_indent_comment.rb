@@ -1,0 +1,7 @@
+# -*- warn_indent: true -*-
+def f
+  if true
+    1
+    end
+end
+p f

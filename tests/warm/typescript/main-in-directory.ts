@@ -1,0 +1,2 @@
+import { part } from './part';
+console.log(part, __filename);
