@@ -13,6 +13,7 @@ in
 {
   imports = map part [
     ./service.nix
+    ./pool.nix
     ./profiles.nix
     ./clients.nix
     ./runtimes.nix

@@ -47,6 +47,7 @@ let
         result
         cfg.settings.service
         cfg.settings.launcher
+        cfg.settings.pool
         cfg.settings.profiles
         cfg.settings.clients
         cfg.enabledRuntimes

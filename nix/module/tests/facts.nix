@@ -96,6 +96,9 @@ in
       in
       default.run.processes == 7 && default.run.wall_time_ms == 10000
     ))
+    (fact "a runtime's own pool says what is its own and nothing else" {
+      pool.runtimes."python-3.13".floor = 4;
+    } (config: config.services.codeSandbox.settings.pool.runtimes == { "python-3.13".floor = 4; }))
     (onNftables (
       fact "the launcher's range of ids is in the table"
         {
@@ -157,8 +160,14 @@ in
     (change "a runtime" "reload" "nothing" { runtimes.perl.current.enable = false; })
     (change "a profile" "reload" "nothing" { profiles.default.run.processes = 7; })
     (change "the queue" "reload" "nothing" { queue.length = 1000; })
+    (change "what waits" "reload" "nothing" {
+      pool = {
+        floor = 1;
+        runtimes."python-3.13".ceiling = 2;
+      };
+    })
     (change "clients" "reload" "nothing" { clients.a.users = [ "root" ]; })
-    (change "the number of sandboxes" "reload" "restart" { pools.sandboxes = 50; })
+    (change "the number of sandboxes" "reload" "restart" { launcher.sandboxes = 50; })
     (change "the ids" "nothing" "restart" { subordinate_ids.first = 2000000; })
     (change "metrics" "restart" "nothing" { metrics.enable = true; })
     (change "the slice" "nothing" "nothing" { slice.MemoryMax = "4G"; })
