@@ -383,8 +383,16 @@ impl Sandbox {
                 self.timer = Some(Instant::now() + INIT_DEADLINE);
                 self.conclude(news)
             }
-            // It died while it waited for a job.
-            _ => Err("the program that waited has died".to_owned()),
+            // It died while it waited for a job. Of its end nobody hears twice, and init can't end before it
+            // is reaped.
+            _ => {
+                if let Some(program) = self.program.take()
+                    && process::reap(program.child.pid).map_err(text)?.is_none()
+                {
+                    self.program = Some(program);
+                }
+                Err("the program that waited has died".to_owned())
+            }
         }
     }
 
