@@ -31,6 +31,8 @@ let
     pool = cfg.pool // {
       runtimes = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.pool.runtimes;
     };
+    # Absent, it is what systemd gives; see cache.nix.
+    cache = filterAttrs (_: value: value != null) cfg.cache;
     # The ids come from /etc/subuid and /etc/subgid; see users.nix.
     launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
     inherit (cfg) profiles clients;

@@ -14,6 +14,7 @@ in
   imports = map part [
     ./service.nix
     ./pool.nix
+    ./cache.nix
     ./profiles.nix
     ./clients.nix
     ./runtimes.nix

@@ -79,7 +79,7 @@ with subtest("the daemon's unit refuses what its program should never ask for"):
                 "$(command -v python3)" $name > /run/systemd/system/$name.service
         done
         systemctl cat codesandboxd.service | sed -n '/^\\[Service\\]/,/^\\[/p' \
-            | grep -vE '^(\\[|Exec|Type=|Restart|Watchdog|StateDirectory)' >> /run/systemd/system/confined.service
+            | grep -vE '^(\\[|Exec|Type=|Restart|Watchdog|StateDirectory|CacheDirectory)' >> /run/systemd/system/confined.service
         systemctl daemon-reload; systemctl start confined.service bare.service
         rm -f /etc/planted /run/codesandbox/planted
     """)

@@ -179,6 +179,40 @@ in
     pool.idle_ms = "10min";
   })
 
+  # The cache.
+  (case "cache_entry_above_cache"
+    "cache.entry_bytes: 67108864 is more than cache.bytes, 1000000; lower the one, raise the other, or set cache.bytes = 0"
+    {
+      cache = {
+        bytes = 1000000;
+        entry_bytes = 1000000;
+      };
+    }
+    { cache.bytes = 1000000; }
+  )
+  (case "cache_entry_above_sandbox"
+    "cache.entry_bytes: 201326593 is more than a sandbox is given at its start; lower it to 201326592 at most"
+    { cache.entry_bytes = 201326592; }
+    { cache.entry_bytes = 201326593; }
+  )
+  (case "cache_entry_of_nothing" "cache.entry_bytes: with 0 nothing could be kept" {
+    cache = {
+      bytes = 0;
+      entry_bytes = 0;
+    };
+  } { cache.entry_bytes = 0; })
+  (case "cache_directory" "such as \"/srv/codesandbox-cache\"" { cache.directory = "/srv/cache"; } {
+    cache.directory = "/srv/../etc";
+  })
+  (case "cache_directory_hidden"
+    "cache.directory: the daemon does not see what the host has in /home/cache"
+    { cache.directory = "/homes/cache"; }
+    { cache.directory = "/home/cache"; }
+  )
+  (case "cache_shared" "cache.shared' is not of type `boolean'" { cache.shared = true; } {
+    cache.shared = "all";
+  })
+
   # The slice.
   (case "memory_max" "such as \"8G\", \"75%\" or \"infinity\"" { slice.MemoryMax = "12G"; } {
     slice.MemoryMax = "12GB";

@@ -48,6 +48,7 @@ let
         cfg.settings.service
         cfg.settings.launcher
         cfg.settings.pool
+        cfg.settings.cache
         cfg.settings.profiles
         cfg.settings.clients
         cfg.enabledRuntimes
