@@ -36,7 +36,7 @@ let
       unified = options.systemd.enableUnifiedCgroupHierarchy or null;
       namespaces = sysctl "user.max_user_namespaces";
       # One for the launcher, one for each sandbox, and a few for the host's other services.
-      needed = cfg.pools.sandboxes + 16;
+      needed = cfg.launcher.sandboxes + 16;
     in
     [
       (refuse
@@ -51,7 +51,7 @@ let
         !(config.security.allowUserNamespaces or true)
       ) "enable: sandboxes are user namespaces; set security.allowUserNamespaces = true")
       (refuse (namespaces != null && lib.toInt (toString namespaces) < needed)
-        "enable: each sandbox is a user namespace, and boot.kernel.sysctl.\"user.max_user_namespaces\" allows ${toString namespaces}; raise it to at least ${toString needed}, or lower pools.sandboxes"
+        "enable: each sandbox is a user namespace, and boot.kernel.sysctl.\"user.max_user_namespaces\" allows ${toString namespaces}; raise it to at least ${toString needed}, or lower launcher.sandboxes"
       )
       (refuse
         (
@@ -83,14 +83,18 @@ let
       ownBytes = 268435456;
       memoryMax = if cfg.slice.MemoryMax == null then null else kinds.bytesOf cfg.slice.MemoryMax;
       memoryHigh = if cfg.slice.MemoryHigh == null then null else kinds.bytesOf cfg.slice.MemoryHigh;
+      # 0 is a share of the host's, which is not known here.
+      memoryNeeded = cfg.service.memory_budget_bytes + cfg.pool.memory_bytes + ownBytes;
       ids = cfg.subordinate_ids;
       # Two for each sandbox, and one for the launcher's own.
-      idsNeeded = 2 * cfg.pools.sandboxes + 1;
+      idsNeeded = 2 * cfg.launcher.sandboxes + 1;
     in
     [
-      (refuse
-        (memoryMax != null && cfg.pools.memory_bytes != 0 && cfg.pools.memory_bytes + ownBytes > memoryMax)
-        "pools.memory_bytes: ${toString cfg.pools.memory_bytes}, and 256 MiB for daemon and launcher, are more than slice.MemoryMax, which is ${cfg.slice.MemoryMax}; lower the one or raise the other"
+      (refuse (memoryMax != null && cfg.service.memory_budget_bytes != 0 && memoryNeeded > memoryMax)
+        "service.memory_budget_bytes: ${toString cfg.service.memory_budget_bytes}, pool.memory_bytes, ${toString cfg.pool.memory_bytes}, and 256 MiB for daemon and launcher are more than slice.MemoryMax, which is ${cfg.slice.MemoryMax}; lower the first two or raise the last"
+      )
+      (refuse (memoryMax != null && cfg.pool.memory_bytes + ownBytes > memoryMax)
+        "pool.memory_bytes: ${toString cfg.pool.memory_bytes}, and 256 MiB for daemon and launcher, are more than slice.MemoryMax, which is ${cfg.slice.MemoryMax}; lower the one or raise the other"
       )
       (refuse (memoryMax != null && memoryHigh != null && memoryHigh > memoryMax)
         "slice.MemoryHigh: ${cfg.slice.MemoryHigh} is more than slice.MemoryMax, ${cfg.slice.MemoryMax}, and would never be reached; lower it"
@@ -98,11 +102,11 @@ let
       (refuse (cfg.queue.length_per_client > cfg.queue.length)
         "queue.length_per_client: ${toString cfg.queue.length_per_client} is more than queue.length, ${toString cfg.queue.length}; lower it to that at most"
       )
-      (refuse (cfg.concurrency > cfg.pools.sandboxes)
-        "concurrency: ${toString cfg.concurrency} sandboxes can't run at one time where pools.sandboxes lets ${toString cfg.pools.sandboxes} live; raise pools.sandboxes"
+      (refuse (cfg.concurrency > cfg.launcher.sandboxes)
+        "concurrency: ${toString cfg.concurrency} sandboxes can't run at one time where launcher.sandboxes lets ${toString cfg.launcher.sandboxes} live; raise launcher.sandboxes"
       )
       (refuse (ids.count < idsNeeded)
-        "subordinate_ids.count: ${toString cfg.pools.sandboxes} sandboxes need ${toString idsNeeded} ids and there are ${toString ids.count}; raise it, or lower pools.sandboxes"
+        "subordinate_ids.count: ${toString cfg.launcher.sandboxes} sandboxes need ${toString idsNeeded} ids and there are ${toString ids.count}; raise it, or lower launcher.sandboxes"
       )
       (refuse (
         ids.first + ids.count > 4294967295
@@ -189,8 +193,8 @@ let
         (refuse (client.queue_length > cfg.queue.length)
           "clients.${name}.queue_length: ${toString client.queue_length} is more than queue.length, ${toString cfg.queue.length}; lower it to that at most"
         )
-        (refuse (client.concurrency > cfg.pools.sandboxes)
-          "clients.${name}.concurrency: ${toString client.concurrency} is more than pools.sandboxes, ${toString cfg.pools.sandboxes}; lower it to that at most"
+        (refuse (client.concurrency > cfg.launcher.sandboxes)
+          "clients.${name}.concurrency: ${toString client.concurrency} is more than launcher.sandboxes, ${toString cfg.launcher.sandboxes}; lower it to that at most"
         )
       ]) cfg.clients
     );

@@ -8,6 +8,8 @@ _:
 }:
 let
   inherit (lib)
+    filterAttrs
+    mapAttrs
     mkIf
     mkOption
     types
@@ -23,15 +25,16 @@ let
     };
     service = cfg.service // {
       inherit (cfg) concurrency;
-      memory_budget_bytes = cfg.pools.memory_bytes;
       queue_length = cfg.queue.length;
       queue_length_per_client = cfg.queue.length_per_client;
     };
-    # The ids come from /etc/subuid and /etc/subgid; see users.nix.
-    launcher = {
-      inherit (cfg.pools) sandboxes;
-      inherit (cfg.launcher) sample_interval_us;
+    pool = cfg.pool // {
+      runtimes = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.pool.runtimes;
     };
+    # Absent, it is what systemd gives; see cache.nix.
+    cache = filterAttrs (_: value: value != null) cfg.cache;
+    # The ids come from /etc/subuid and /etc/subgid; see users.nix.
+    launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
     inherit (cfg) profiles clients;
   }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };

@@ -13,6 +13,8 @@ in
 {
   imports = map part [
     ./service.nix
+    ./pool.nix
+    ./cache.nix
     ./profiles.nix
     ./clients.nix
     ./runtimes.nix

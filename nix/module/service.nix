@@ -22,7 +22,6 @@ let
   # These have options with names of their own, below.
   namedElsewhere = [
     "concurrency"
-    "memory_budget_bytes"
     "queue_length"
     "queue_length_per_client"
     "outputs"
@@ -70,20 +69,6 @@ in
       };
     };
 
-    pools = {
-      memory_bytes = optionOf service.memory_budget_bytes {
-        example = 8589934592;
-        description = "Key `service.memory_budget_bytes`: ${
-          data.serviceComments."service.memory_budget_bytes"
-        }.";
-      };
-      sandboxes = optionOf launcher.sandboxes {
-        type = types.ints.positive;
-        example = 200;
-        description = "Key `launcher.sandboxes`: ${data.serviceComments."launcher.sandboxes"}.";
-      };
-    };
-
     service = described "service" (removeAttrs service namedElsewhere) // {
       outputs = described "service.outputs" service.outputs;
     };
@@ -98,6 +83,13 @@ in
           The package that the launcher is taken from. A new launcher ends the sandboxes of the old one;
           keep this at the package of before, and a new `package` restarts the daemon alone.
         '';
+      };
+      sandboxes = optionOf launcher.sandboxes {
+        type = types.ints.positive;
+        example = 200;
+        description = "Key `launcher.sandboxes`: ${
+          data.serviceComments."launcher.sandboxes"
+        }. Those that wait count as well.";
       };
       sample_interval_us = optionOf launcher.sample_interval_us {
         type = types.ints.positive;

@@ -18,7 +18,7 @@ let
       type = kinds.size;
       default = "90%";
       example = "24G";
-      description = "Memory above which sandboxes are killed. Where it is less than three quarters of the host's, set `pools.memory_bytes` below it as well, so that jobs wait instead.";
+      description = "Memory above which sandboxes are killed. Where it is less than three quarters of the host's, set `service.memory_budget_bytes` and `pool.memory_bytes` together below it as well, so that jobs wait instead.";
     };
     MemoryHigh = {
       type = kinds.size;

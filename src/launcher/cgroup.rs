@@ -222,6 +222,10 @@ impl Leaf {
     /// Sets the limits and notes where the counters stand.
     pub(super) fn prepare(&mut self, limits: &Limits) -> Result<()> {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        // Before the limits: one that is below what is in use already has its effect at once.
+        self.before = self.counters();
+        // What an interpreter took to start is not its program's. Where there is no reset, it is counted.
+        self.peak.write_all(b"reset").ok();
         if self.memory_bytes.is_none() {
             // No swap, and one process that is out of memory takes all along; cgroups-rs has no name
             // for the second file.
@@ -249,7 +253,6 @@ impl Leaf {
                 .map_err(|_| last_error())?;
             self.quota_us = Some(quota);
         }
-        self.before = self.counters();
         Ok(())
     }
 
@@ -286,7 +289,8 @@ impl Leaf {
             && self.peak.write_all(b"reset").is_ok()
     }
 
-    fn remove(self) {
+    /// Removes it; every process in it is dead.
+    pub(super) fn remove(self) {
         // Where something is left in it, the next launcher removes it; it limits nobody else.
         drop(fs::remove_dir(&self.path));
     }

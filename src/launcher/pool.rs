@@ -50,6 +50,8 @@ struct Kind {
     bytes: u64,
     failures: u32,
     paused_until: Option<Instant>,
+    /// Whether it is the kind that a floor means: of a runtime that waits warm, the warm one alone.
+    has_floor: bool,
 }
 
 impl Kind {
@@ -63,6 +65,7 @@ impl Kind {
             bytes: if key.warm { WARM_BYTES } else { PARKED_BYTES },
             failures: 0,
             paused_until: None,
+            has_floor: false,
         }
     }
 
@@ -77,7 +80,7 @@ impl Kind {
 
     /// How many should be there.
     fn target(&self, key: &Key, bounds: &Bounds, now: Instant) -> usize {
-        let floor = bounds.floor_of(key.runtime.as_str(), key.profile.as_str());
+        let floor = if self.has_floor { bounds.floor_of(&key.runtime, &key.profile) } else { 0 };
         let ceiling = bounds.ceiling_of(key.runtime.as_str());
         let is_used = self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < bounds.idle());
         if self.paused_until.is_some_and(|until| now < until) {
@@ -166,8 +169,8 @@ impl Pool {
         }
     }
 
-    /// Those that wait and must go at once, because what they were made from has changed.
-    /// Kinds that are not `known` any more are forgotten.
+    /// Those that wait and must go at once, because what they were made from has changed. Kinds that are
+    /// not `known` any more are forgotten; which are to wait unasked is to be said anew.
     pub(super) fn retire(&mut self, bounds: Bounds, known: impl Fn(&Key) -> bool) -> Vec<u64> {
         self.bounds = bounds;
         let all: Vec<u64> = self
@@ -175,6 +178,7 @@ impl Pool {
             .values_mut()
             .flat_map(|kind| {
                 kind.paused_until = None;
+                kind.has_floor = false;
                 kind.ready.drain(..).chain(kind.making.drain(..)).collect::<Vec<_>>()
             })
             .collect();
@@ -189,7 +193,7 @@ impl Pool {
 
     /// Kinds that have a floor are wanted before anybody has asked for them.
     pub(super) fn expect(&mut self, key: &Key) {
-        self.kind(key);
+        self.kind(key).has_floor = true;
     }
 
     fn bytes(&self) -> u64 {

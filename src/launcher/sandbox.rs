@@ -215,7 +215,14 @@ impl Sandbox {
         warm: Option<&std::path::Path>,
     ) -> std::result::Result<(), String> {
         let text = |errno: Errno| errno.to_string();
-        if let (None, Some(tree)) = (&self.leaf, tree) {
+        if let Some(tree) = tree
+            && (self.leaf.is_none() || self.used)
+        {
+            // Peaks and page cache of the program before are not the next one's. What it left on disk is
+            // bounded by the disk, and counts for the launcher's group from now on.
+            if let Some(leaf) = self.leaf.take() {
+                leaf.remove();
+            }
             let mut leaf = tree.take().map_err(text)?;
             leaf.prepare(&self.profile.run).map_err(text)?;
             self.leaf = Some(leaf);
@@ -314,7 +321,10 @@ impl Sandbox {
         if let Some(leaf) = &mut self.leaf {
             leaf.prepare(&limits).map_err(text)?;
         }
-        match program::limit(pid, &rlimits(&limits, self.leaf.is_some()), false) {
+        // The kernel counts from the process's start, the job's time begins now.
+        let cpu_time_us = limits.cpu_time_ms.saturating_mul(1000).saturating_add(micros(cpu_before));
+        let rlimits = Rlimits { cpu_seconds: cpu_time_us.div_ceil(1_000_000), ..rlimits(&limits, self.leaf.is_some()) };
+        match program::limit(pid, &rlimits, false) {
             // It is dead already, of which its pidfd tells.
             Ok(()) | Err(Errno { errno: nix::errno::Errno::ESRCH, .. }) => {}
             Err(errno) => return Err(text(errno)),
@@ -373,8 +383,9 @@ impl Sandbox {
                 self.timer = Some(Instant::now() + INIT_DEADLINE);
                 self.conclude(news)
             }
+            // It died while it waited for a job. Of its end nobody hears twice, and init can't end before it
+            // is reaped.
             _ => {
-                // It died while it waited for a job. Nothing tells a second time that it is to be reaped.
                 if let Some(program) = self.program.take()
                     && process::reap(program.child.pid).map_err(text)?.is_none()
                 {

@@ -59,6 +59,11 @@ CASES = {
     "out of range": (changed("profiles.judge.run.processes", 0), '"processes": 0', "profiles.judge.run: processes is 0"),
     "above its maximum": (
         changed("profiles.default.run.wall_time_ms", 999_999_999), "999999999", "profiles.default.run: wall_time_ms"),
+    "more than may wait": (
+        changed("pool", {"floor": 33}), '"floor"', "pool.floor: 33 can't wait where ceiling is 32"),
+    "more than may wait of a runtime": (
+        changed("pool", {"ceiling": 0, "runtimes": {"bash-5.2": {"floor": 7}}}), '"floor": 7',
+        "pool.runtimes.bash-5.2.floor: 7 can't wait where ceiling is 0"),
     "a profile that is not there": (
         changed("clients.judges", CLIENT | {"profiles": ["fast"]}), '"fast"',
         'clients.judges.profiles[0]: there is no profile "fast"'),

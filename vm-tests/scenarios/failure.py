@@ -5,7 +5,7 @@ import random
 import shlex
 
 from codesandbox_vm import (
-    Answer, add_language, bash, configuration, configure, leftovers, program, python, run_jobs,
+    Answer, add_language, bash, configuration, configure, have_none_wait, leftovers, program, python, run_jobs,
 )
 
 SOCKET = "/run/codesandbox/api.sock"
@@ -26,6 +26,7 @@ JOB = {
 }
 VICTIMS = [["launcher"], ["stub"], ["daemon"], ["daemon", "launcher"], ["launcher", "daemon"], ["group"]]
 LAUNCHER = "codesandbox-launcher.service"
+RELOAD = "systemctl reload codesandboxd.service"
 HOG = "block = bytearray(400 << 20)"
 
 
@@ -44,7 +45,11 @@ def strike(event: str, count: int, victims: list[str]) -> None:
 
 
 def nothing_is_left() -> None:
-    """While the service goes on: no program, no mount, no file. What was killed may take a moment to go."""
+    """While the service goes on: no program, no mount, no file. What was killed may take a moment to go.
+
+    What waits for requests is there when things are killed, and let go before it is looked for what is left.
+    """
+    have_none_wait(machine)
 
     def gone(last: bool) -> bool:
         found = [line for line in leftovers(machine) if not is_the_services_own(line)]
@@ -52,7 +57,8 @@ def nothing_is_left() -> None:
         return not found
 
     retry(gone, timeout=60)
-    machine.wait_until_fails("find /sys/fs/cgroup -path '*/leaf-*/cgroup.procs' -exec cat {} + | grep -q .", timeout=60)
+    configure(machine, config)
+    machine.succeed(RELOAD)
 
 
 def is_the_services_own(line: str) -> bool:
@@ -69,6 +75,7 @@ launcher_user = int(machine.succeed("id -u codesandbox-launcher"))
 config = configuration(machine)
 # Self-tests would be more sandboxes, and no one's.
 config["service"]["check_at_start"] = False
+config["pool"] |= {"floor": 0, "ceiling": 2, "runtimes": {}}
 add_language(machine, config, "compiled", COMPILER)
 configure(machine, config)
 run_jobs(machine, bash("echo hello"))

@@ -1,6 +1,9 @@
-"""Under systemd, limits are held by cgroup v2 leaves: each verdict, exact usage, leaves used again."""
+"""Under systemd, limits are held by cgroup v2 leaves: each verdict, exact usage, leaves used again.
 
-from codesandbox_vm import begin_jobs, end_jobs, leftovers, python, run_jobs
+Of sandboxes that are made for their job; `parked_and_warm` has those that wait for it.
+"""
+
+from codesandbox_vm import begin_jobs, end_jobs, have_none_wait, health, leftovers, python, run_jobs
 
 MEMORY_BOMB = "blocks = []\nwhile True: blocks.append(bytearray(1 << 20))"
 # Each child stays far below the limit; only their sum is above it.
@@ -55,6 +58,8 @@ LEAVES = "find /sys/fs/cgroup -name 'leaf-*' | sort"
 BUSY = "grep -lx 'populated 1' $(find /sys/fs/cgroup -path '*/leaf-*/cgroup.events') /dev/null | xargs -r -n1 dirname"
 
 mebibytes = 1 << 20
+machine.succeed(health())
+have_none_wait(machine)
 
 with subtest("memory: of one process, of many together, and of files; all are killed together"):
     limits = {"memory_bytes": 64 * mebibytes}

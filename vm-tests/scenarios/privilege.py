@@ -3,7 +3,7 @@
 import json
 import re
 
-from codesandbox_vm import Answer, begin_jobs, place, program, python
+from codesandbox_vm import Answer, begin_jobs, have_none_wait, health, place, program, python
 
 SETUP = {"cap_setgid", "cap_setuid"}
 # CAP_SETGID and CAP_SETUID, as /proc shows them.
@@ -29,6 +29,9 @@ def exposure(unit: str) -> float:
     return float(found[1])
 
 
+# One sandbox, that of the job; parked_and_warm looks at those that wait.
+machine.succeed(health())
+have_none_wait(machine)
 begin_jobs(machine, "live", python("import signal; signal.pause()", args=[MARK]))
 machine.wait_until_succeeds(f"pgrep --full '[{MARK[0]}]{MARK[1:]}'")
 found = json.loads(machine.succeed(program("privileges.py", MARK)))
@@ -76,7 +79,7 @@ with subtest("the daemon's unit refuses what its program should never ask for"):
                 "$(command -v python3)" $name > /run/systemd/system/$name.service
         done
         systemctl cat codesandboxd.service | sed -n '/^\\[Service\\]/,/^\\[/p' \
-            | grep -vE '^(\\[|Exec|Type=|Restart|Watchdog|StateDirectory)' >> /run/systemd/system/confined.service
+            | grep -vE '^(\\[|Exec|Type=|Restart|Watchdog|StateDirectory|CacheDirectory)' >> /run/systemd/system/confined.service
         systemctl daemon-reload; systemctl start confined.service bare.service
         rm -f /etc/planted /run/codesandbox/planted
     """)

@@ -1,6 +1,6 @@
 """After a reboot the sockets listen, the first connection starts the service, and nothing is left of before."""
 
-from codesandbox_vm import begin_jobs, bash, health, leftovers, python, run_jobs
+from codesandbox_vm import begin_jobs, bash, have_none_wait, health, leftovers, python, run_jobs
 
 SOCKETS = ("codesandboxd.socket", "codesandbox-launcher.socket")
 SERVICES = ("codesandboxd.service", "codesandbox-launcher.service")
@@ -19,6 +19,7 @@ assert "table inet codesandbox" in before, before
 boot = machine.succeed("cat /proc/sys/kernel/random/boot_id")
 # In the middle of a job, which is when there is something to be left behind.
 first, = run_jobs(machine, bash("echo first"))
+have_none_wait(machine)
 begin_jobs(machine, "long", python("import signal; signal.pause()"))
 machine.wait_until_succeeds(A_PROGRAM_RUNS)
 assert [line for line in leftovers(machine) if line.startswith(("cgroup", "process"))]

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 
-from codesandbox_vm import Answer, Skip, configuration, health, payload, program, python, run_jobs
+from codesandbox_vm import Answer, Skip, configuration, have_none_wait, health, payload, program, python, run_jobs
 
 OTHER = f"/nix/store/{'0' * 32}-outside"
 STORE = "import json, os; print(json.dumps([os.listdir('/nix'), sorted(os.listdir('/nix/store'))]))"
@@ -115,6 +115,8 @@ with subtest("links among the results are not followed"):
     assert {"store.txt", "etc.txt", "up.txt"} <= set(reasons), reasons
 
 with subtest("a program is executed as it is: neither Nix nor a shell comes before it"):
+    # Nor does an interpreter start that is to wait.
+    have_none_wait(machine)
     machine.succeed(f"mountpoint -q {TRACE} || mount -t tracefs tracefs {TRACE}; echo > {TRACE}/trace; echo 1 > {EXEC}")
     run_jobs(machine, in_python("print(1)"))
     trace = machine.succeed(f"echo 0 > {EXEC}; cat {TRACE}/trace")

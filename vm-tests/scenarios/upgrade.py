@@ -48,6 +48,8 @@ def profiles() -> Answer:
 
 config = configuration(machine)
 config["service"]["stop_deadline_ms"] = STOP_DEADLINE_MS
+# What runs is to be a job.
+config["pool"] |= {"floor": 0, "ceiling": 0, "runtimes": {}}
 # So that jobs fit beside each other in a small machine.
 config["profiles"]["default"]["run"]["memory_bytes"] = 64 << 20
 configure(machine, config)

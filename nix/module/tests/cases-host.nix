@@ -69,7 +69,7 @@
       }
   ))
   (onHost withJudge withJudge (
-    case "client_concurrency" "clients.judge.concurrency: 9999 is more than pools.sandboxes, 1000"
+    case "client_concurrency" "clients.judge.concurrency: 9999 is more than launcher.sandboxes, 1000"
       {
         clients.judge = judge // {
           concurrency = 2;
@@ -189,9 +189,12 @@
       case "cgroup_v1" "sandboxes are held by cgroup v2; remove systemd.unified_cgroup_hierarchy" { } { }
     )
   )
-  (onHost { boot.kernel.sysctl."user.max_user_namespaces" = 5000; } {
-    boot.kernel.sysctl."user.max_user_namespaces" = 0;
-  } (case "user_namespaces" "allows 0; raise it to at least 1016, or lower pools.sandboxes" { } { }))
+  (onHost { boot.kernel.sysctl."user.max_user_namespaces" = 5000; }
+    {
+      boot.kernel.sysctl."user.max_user_namespaces" = 0;
+    }
+    (case "user_namespaces" "allows 0; raise it to at least 1016, or lower launcher.sandboxes" { } { })
+  )
   (onHost { boot.kernel.sysctl."kernel.unprivileged_userns_clone" = 1; } {
     boot.kernel.sysctl."kernel.unprivileged_userns_clone" = 0;
   } (case "unprivileged_user_namespaces" "set security.unprivilegedUsernsClone = true" { } { }))

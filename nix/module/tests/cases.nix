@@ -31,7 +31,7 @@ in
   (case "concurrency" "concurrency' is not of type `unsigned integer, meaning >=0'" {
     concurrency = 4;
   } { concurrency = -1; })
-  (case "concurrency_above_sandboxes" "raise pools.sandboxes" { concurrency = 4; } {
+  (case "concurrency_above_sandboxes" "raise launcher.sandboxes" { concurrency = 4; } {
     concurrency = 5000;
   })
   (case "queue_length" "queue.length' is not of type `positive integer, meaning >0'"
@@ -71,20 +71,147 @@ in
       service.outputs.files = -8;
     }
   )
-  (case "sandboxes" "pools.sandboxes' is not of type `positive integer" { pools.sandboxes = 8; } {
-    pools.sandboxes = 0;
-  })
-  (case "pools_above_slice"
-    "pools.memory_bytes: 8500000000, and 256 MiB for daemon and launcher, are more than slice.MemoryMax, which is 8G; lower the one or raise the other"
+  (case "sandboxes" "launcher.sandboxes' is not of type `positive integer" { launcher.sandboxes = 8; }
     {
-      pools.memory_bytes = 8000000000;
+      launcher.sandboxes = 0;
+    }
+  )
+  (case "memory_budget_above_slice"
+    "service.memory_budget_bytes: 8500000000, pool.memory_bytes, 0, and 256 MiB for daemon and launcher are more than slice.MemoryMax, which is 8G; lower the first two or raise the last"
+    {
+      service.memory_budget_bytes = 8000000000;
       slice.MemoryMax = "8G";
     }
     {
-      pools.memory_bytes = 8500000000;
+      service.memory_budget_bytes = 8500000000;
       slice.MemoryMax = "8G";
     }
   )
+
+  # Sandboxes that wait.
+  (case "pool_beside_the_budget_above_slice"
+    "service.memory_budget_bytes: 7000000000, pool.memory_bytes, 2000000000, and 256 MiB"
+    {
+      service.memory_budget_bytes = 7000000000;
+      pool.memory_bytes = 1000000000;
+      slice.MemoryMax = "8G";
+    }
+    {
+      service.memory_budget_bytes = 7000000000;
+      pool.memory_bytes = 2000000000;
+      slice.MemoryMax = "8G";
+    }
+  )
+  (case "pool_above_slice"
+    "pool.memory_bytes: 2000000000, and 256 MiB for daemon and launcher, are more than slice.MemoryMax, which is 2G; lower the one or raise the other"
+    {
+      pool.memory_bytes = 1000000000;
+      slice.MemoryMax = "2G";
+    }
+    {
+      pool.memory_bytes = 2000000000;
+      slice.MemoryMax = "2G";
+    }
+  )
+  (case "pool_floor"
+    "pool.floor: 2 can't wait where pool.ceiling is 1; lower the one or raise the other"
+    {
+      pool = {
+        floor = 1;
+        ceiling = 1;
+      };
+    }
+    {
+      pool = {
+        floor = 2;
+        ceiling = 1;
+      };
+    }
+  )
+  (case "pool_floor_of_a_runtime"
+    "pool.runtimes.\"python-3.13\".floor: 33 can't wait where pool.runtimes.\"python-3.13\".ceiling is 32"
+    {
+      pool.runtimes."python-3.13" = {
+        floor = 33;
+        ceiling = 33;
+      };
+    }
+    { pool.runtimes."python-3.13".floor = 33; }
+  )
+  (case "pool_ceiling_of_a_runtime"
+    "pool.runtimes.\"python-3.13\".floor: 1 can't wait where pool.runtimes.\"python-3.13\".ceiling is 0"
+    {
+      pool = {
+        floor = 1;
+        runtimes."python-3.13" = {
+          floor = 0;
+          ceiling = 0;
+        };
+      };
+    }
+    {
+      pool = {
+        floor = 1;
+        runtimes."python-3.13".ceiling = 0;
+      };
+    }
+  )
+  (case "pool_runtime" "pool.runtimes: no runtime \"python-3.7\" is enabled; there are" {
+    pool.runtimes."python-3.13".floor = 1;
+  } { pool.runtimes."python-3.7".floor = 1; })
+  (case "pool_runtime_key"
+    "The option `services.codeSandbox.pool.runtimes.\"python-3.13\".warm' does not exist"
+    { pool.warm = false; }
+    { pool.runtimes."python-3.13".warm = false; }
+  )
+  (case "pool_above_sandboxes"
+    "no more than half of launcher.sandboxes may, 100; lower pool.floor, or raise launcher.sandboxes"
+    {
+      pool.floor = 1;
+      launcher.sandboxes = 200;
+    }
+    {
+      pool.floor = 32;
+      launcher.sandboxes = 200;
+    }
+  )
+  (case "pool_idle" "pool.idle_ms' is not of type `unsigned integer" { pool.idle_ms = 0; } {
+    pool.idle_ms = "10min";
+  })
+
+  # The cache.
+  (case "cache_entry_above_cache"
+    "cache.entry_bytes: 67108864 is more than cache.bytes, 1000000; lower the one, raise the other, or set cache.bytes = 0"
+    {
+      cache = {
+        bytes = 1000000;
+        entry_bytes = 1000000;
+      };
+    }
+    { cache.bytes = 1000000; }
+  )
+  (case "cache_entry_above_sandbox"
+    "cache.entry_bytes: 201326593 is more than a sandbox is given at its start; lower it to 201326592 at most"
+    { cache.entry_bytes = 201326592; }
+    { cache.entry_bytes = 201326593; }
+  )
+  (case "cache_entry_of_nothing" "cache.entry_bytes: with 0 nothing could be kept" {
+    cache = {
+      bytes = 0;
+      entry_bytes = 0;
+    };
+  } { cache.entry_bytes = 0; })
+  (case "cache_directory" "such as \"/srv/codesandbox-cache\"" { cache.directory = "/srv/cache"; } {
+    cache.directory = "/srv/../etc";
+  })
+  (case "cache_directory_hidden"
+    "cache.directory: the daemon does not see what the host has in /home/cache"
+    { cache.directory = "/homes/cache"; }
+    { cache.directory = "/home/cache"; }
+  )
+  (case "cache_shared" "cache.shared' is not of type `boolean'" { cache.shared = true; } {
+    cache.shared = "all";
+  })
 
   # The slice.
   (case "memory_max" "such as \"8G\", \"75%\" or \"infinity\"" { slice.MemoryMax = "12G"; } {

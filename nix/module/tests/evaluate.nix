@@ -47,6 +47,8 @@ let
         result
         cfg.settings.service
         cfg.settings.launcher
+        cfg.settings.pool
+        cfg.settings.cache
         cfg.settings.profiles
         cfg.settings.clients
         cfg.enabledRuntimes

@@ -4,6 +4,7 @@ let
   runtimesOf =
     config: map (one: "${one.language}@${one.version}") config.services.codeSandbox.enabledRuntimes;
   launcher = config: config.systemd.services.codesandbox-launcher.serviceConfig;
+  daemon = config: config.systemd.services.codesandboxd.serviceConfig;
   table = config: config.networking.nftables.tables.codesandbox.content;
   nftables.networking.nftables.enable = true;
   fact = name: settings: holds: { inherit name settings holds; };
@@ -96,6 +97,28 @@ in
       in
       default.run.processes == 7 && default.run.wall_time_ms == 10000
     ))
+    (fact "a runtime's own pool says what is its own and nothing else" {
+      pool.runtimes."python-3.13".floor = 4;
+    } (config: config.services.codeSandbox.settings.pool.runtimes == { "python-3.13".floor = 4; }))
+    (fact "without a directory of its own the cache has systemd's, and the configuration says none" { }
+      (
+        config:
+        (daemon config).CacheDirectory == "codesandbox/compile"
+        && (daemon config).CacheDirectoryMode == "0700"
+        && !((daemon config) ? ReadWritePaths)
+        && !(config.services.codeSandbox.settings.cache ? directory)
+      )
+    )
+    (fact "a cache's own directory is made, and is all that the daemon may write besides"
+      { cache.directory = "/srv/cache"; }
+      (
+        config:
+        (daemon config).ReadWritePaths == [ "/srv/cache" ]
+        && !((daemon config) ? CacheDirectory)
+        && config.services.codeSandbox.settings.cache.directory == "/srv/cache"
+        && config.systemd.tmpfiles.settings."10-codesandbox"."/srv/cache".d.user == "codesandbox"
+      )
+    )
     (onNftables (
       fact "the launcher's range of ids is in the table"
         {
@@ -157,8 +180,16 @@ in
     (change "a runtime" "reload" "nothing" { runtimes.perl.current.enable = false; })
     (change "a profile" "reload" "nothing" { profiles.default.run.processes = 7; })
     (change "the queue" "reload" "nothing" { queue.length = 1000; })
+    (change "what waits" "reload" "nothing" {
+      pool = {
+        floor = 1;
+        runtimes."python-3.13".ceiling = 2;
+      };
+    })
+    (change "the cache's size" "reload" "nothing" { cache.bytes = 2147483648; })
+    (change "the cache's directory" "restart" "nothing" { cache.directory = "/srv/cache"; })
     (change "clients" "reload" "nothing" { clients.a.users = [ "root" ]; })
-    (change "the number of sandboxes" "reload" "restart" { pools.sandboxes = 50; })
+    (change "the number of sandboxes" "reload" "restart" { launcher.sandboxes = 50; })
     (change "the ids" "nothing" "restart" { subordinate_ids.first = 2000000; })
     (change "metrics" "restart" "nothing" { metrics.enable = true; })
     (change "the slice" "nothing" "nothing" { slice.MemoryMax = "4G"; })

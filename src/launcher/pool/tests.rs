@@ -121,6 +121,21 @@ fn a_floor_waits_before_anybody_asks_and_only_under_the_profile_default() {
 }
 
 #[test]
+fn a_floor_is_that_of_one_kind_whatever_else_of_its_runtime_was_asked_for() {
+    let (mut pool, mut serial, now) = (Pool::new(Bounds { floor: 4, ..bounds() }), 0, Instant::now());
+    let warm = Key { warm: true, ..key("a") };
+    pool.expect(&warm);
+    assert_eq!(take(&mut pool, &key("a"), now), None);
+    fill(&mut pool, &mut serial, now, PLENTY);
+    assert_eq!([pool.kinds[&warm].count(), pool.kinds[&key("a")].count()], [4, 1]);
+    // Another kind has the floor when interpreters are no more to be started.
+    pool.retire(Bounds { floor: 4, warm: false, ..bounds() }, |_| true);
+    pool.expect(&key("a"));
+    fill(&mut pool, &mut serial, now, PLENTY);
+    assert_eq!([pool.kinds[&warm].count(), pool.kinds[&key("a")].count()], [0, 4]);
+}
+
+#[test]
 fn a_ceiling_of_zero_switches_it_off() {
     let (mut pool, now) = (Pool::new(Bounds { ceiling: 0, ..bounds() }), Instant::now());
     for _ in 0..100 {
@@ -205,6 +220,7 @@ fn a_change_retires_all_at_once() {
     // One that was being made and says afterwards that it is ready is not counted any more.
     pool.ready(&key("a"), 9, Duration::ZERO, 0);
     assert_eq!(take(&mut pool, &key("a"), now), None);
+    pool.expect(&key("a"));
     assert_eq!(fill(&mut pool, &mut serial, now, PLENTY), 2, "the new bounds are in force");
 }
 

@@ -4,8 +4,10 @@ from .client import Answer, bash, begin_jobs, end_jobs, health, python, run_jobs
 from .configuration import add_language, configuration, configure, write
 from .guest import Machine, Skip, payload, place, program
 from .leftovers import finish, leftovers
+from .pool import bound, have_none_wait, waiting
 
 __all__ = [
-    "Answer", "Machine", "Skip", "add_language", "bash", "begin_jobs", "configuration", "configure", "end_jobs",
-    "finish", "health", "leftovers", "payload", "place", "program", "python", "run_jobs", "write",
+    "Answer", "Machine", "Skip", "add_language", "bash", "begin_jobs", "bound", "configuration", "configure", "end_jobs",
+    "finish", "have_none_wait", "health", "leftovers", "payload", "place", "program", "python", "run_jobs", "waiting",
+    "write",
 ]
