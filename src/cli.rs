@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::launcher;
 
 mod arguments;
+pub mod bench;
 mod client;
 mod collect;
 mod doctor;
@@ -43,6 +44,9 @@ enum Command {
     /// Tell whether this host can run sandboxes, what is lacking, and the remedy
     #[command(after_long_help = "Exit status: 0 usable, 1 degraded, 2 unusable.")]
     Doctor(doctor::Arguments),
+    /// Put a load on the service, and the same on the bare machine, and compare
+    #[command(after_long_help = "Exit status: 0, or 1 where a request failed.")]
+    Bench(bench::Arguments),
     /// Print completions for a shell
     Completions(generate::CompletionArguments),
     /// Write the manual pages into a directory
@@ -80,6 +84,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Runtimes(arguments) => runtimes::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments, &mut CommandLine::command()),
         Command::Man(arguments) => generate::man(&arguments, CommandLine::command()),
     }

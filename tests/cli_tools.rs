@@ -1,4 +1,4 @@
-//! The commands beside `run` as their users meet them: runtimes, doctor, completions, man.
+//! The commands beside `run` as their users meet them: runtimes, doctor, bench, completions, man.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
@@ -125,6 +125,53 @@ fn doctor_says_the_same_in_words_in_json_and_by_its_status() {
 }
 
 #[test]
+fn a_bench_compares_the_service_with_the_bare_machine() {
+    let common = ["bench", "--embedded", "--requests", "6", "--warmup", "1", "--json"];
+    for (more, clients, mode, shape) in [
+        (&["--program", "bash"][..], 1, "closed", "sequential"),
+        (&["--program", "true", "--clients", "2", "--keep-alive", "--shape", "burst"], 2, "closed", "burst"),
+        (&["--program", "bash", "--clients", "2", "--mode", "open", "--rate", "40"], 2, "open", "sequential"),
+    ] {
+        let output = codesandbox(&common).args(more).output().unwrap();
+        assert_eq!(status(&output), 0, "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["service"], "embedded");
+        let measured = &report["measurements"][0];
+        assert_eq!(
+            (&measured["clients"], &measured["mode"], &measured["shape"]),
+            (&json!(clients), &json!(mode), &json!(shape))
+        );
+        let contenders = measured["contenders"].as_array().unwrap();
+        assert!(contenders.len() >= 3 && contenders[0]["name"] == "codesandbox", "{measured}");
+        for contender in contenders {
+            assert_eq!(
+                (&contender["latency_ms"]["count"], &contender["errors"]),
+                (&json!(6), &json!({})),
+                "{contender}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_bench_tells_in_a_table_and_refuses_what_makes_no_sense() {
+    let arguments = ["bench", "--embedded", "--program", "bash", "--requests", "2", "--warmup", "0"];
+    let output = codesandbox(&arguments).output().unwrap();
+    let table = text(&output.stdout);
+    for part in ["P50", "P99", "× BARE", "PER SECOND", "bare bash", "bare true, fork"] {
+        assert!(table.contains(part), "{part} is not in {table}");
+    }
+    assert!(output.stderr.is_empty(), "no progress where nobody looks: {output:?}");
+    for wrong in [["--clients", "65"], ["--clients", "0"], ["--rate", "0"], ["--requests", "0"], ["--program", "cobol"]]
+    {
+        let output = codesandbox(&["bench", "--embedded"]).args(wrong).output().unwrap();
+        assert_eq!((status(&output), output.stdout.len()), (125, 0), "{wrong:?}");
+    }
+    let output = codesandbox(&["bench", "--socket", "/nowhere.sock"]).output().unwrap();
+    assert!(status(&output) == 125 && text(&output.stderr).contains("/nowhere.sock"), "{output:?}");
+}
+
+#[test]
 fn completions_and_manual_pages_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let output = codesandbox(&["completions", shell]).output().unwrap();
@@ -133,7 +180,9 @@ fn completions_and_manual_pages_are_generated() {
     let directory = tempfile::tempdir().unwrap();
     let man = directory.path().join("man1");
     assert!(codesandbox(&["man", man.to_str().unwrap()]).status().unwrap().success());
-    for page in ["codesandbox.1", "codesandbox-run.1", "codesandbox-doctor.1", "codesandbox-runtimes.1"] {
+    for page in
+        ["codesandbox.1", "codesandbox-run.1", "codesandbox-doctor.1", "codesandbox-runtimes.1", "codesandbox-bench.1"]
+    {
         let page = std::fs::read_to_string(man.join(page)).unwrap();
         assert!(page.len() > 200, "{page}");
     }

@@ -14,6 +14,7 @@ use crate::{api, daemon};
 /// A service in this process.
 pub(super) struct Embedded {
     scheduler: Scheduler,
+    state: api::State,
     launcher: Launcher,
 }
 
@@ -30,13 +31,19 @@ impl Embedded {
         let state = api::State::new(scheduler.clone(), config_in_force, catalogue);
         let pair = UnixStream::pair();
         let (ours, theirs) = pair.map_err(|error| DaemonError::Start { attempt: "connecting to ourselves", error })?;
+        let embedded = Self { scheduler, state, launcher };
+        embedded.serve(theirs);
+        Ok((embedded, ours))
+    }
+
+    /// Serves one more connection.
+    pub(super) fn serve(&self, stream: UnixStream) {
         let client = api::Client {
             uid: nix::unistd::getuid().as_raw(),
             gid: nix::unistd::getgid().as_raw(),
             pid: i32::try_from(std::process::id()).ok(),
         };
-        tokio::spawn(daemon::serve_stream(state, theirs, client));
-        Ok((Self { scheduler, launcher }, ours))
+        tokio::spawn(daemon::serve_stream(self.state.clone(), stream, client));
     }
 
     /// Cancels what still runs and waits until its sandboxes are gone. The launcher ends when the

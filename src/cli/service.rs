@@ -1,10 +1,14 @@
 //! Where the API is: behind a daemon's socket where there is one, else in this very process.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
 
+use super::bench::client::Connector;
 use super::client::{Client, ClientError};
 use super::embedded::Embedded;
 use crate::daemon::DaemonError;
@@ -80,6 +84,64 @@ async fn open(place: &Place) -> Result<(Client, Option<Embedded>), ClientError> 
     }
     let (embedded, stream) = Embedded::start(place.config.as_deref())?;
     Ok((Client::over(stream).await?, Some(embedded)))
+}
+
+/// Finds the service, or starts one, for a load from another thread: this one serves. The first
+/// Ctrl-C sets `stop`.
+///
+/// # Errors
+/// As those of [`with`].
+pub(super) fn under_load<T: Send>(
+    place: &Place,
+    stop: &AtomicBool,
+    work: impl FnOnce(&Connector) -> T + Send,
+) -> Result<T, ClientError> {
+    let starting = |error| ClientError::from(DaemonError::Start { attempt: "starting the event loop", error });
+    let runtime = runtime().map_err(starting)?;
+    let (connections, mut wanted) = mpsc::unbounded_channel();
+    let (embedded, connector) = runtime.block_on(async {
+        let (client, embedded) = open(place).await?;
+        drop(client);
+        let connector = match embedded {
+            Some(_) => Connector::Pair(connections),
+            None => Connector::Path(place.socket_path()),
+        };
+        Ok::<_, ClientError>((embedded, connector))
+    })?;
+    let (working, mut worked) = oneshot::channel::<()>();
+    // No thread before this: the launcher was started above, and is a process of its own by now.
+    let result = std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            let result = work(&connector);
+            drop(working);
+            result
+        });
+        runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(starting)?;
+            loop {
+                tokio::select! {
+                    _ = &mut worked => return Ok::<_, ClientError>(()),
+                    _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
+                    Some(stream) = wanted.recv() => serve(embedded.as_ref(), stream).map_err(starting)?,
+                }
+            }
+        })?;
+        Ok(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let launcher = embedded.map(|embedded| runtime.block_on(embedded.stop()));
+    runtime.shutdown_background();
+    if let Some(launcher) = launcher {
+        launcher.wait();
+    }
+    result
+}
+
+fn serve(embedded: Option<&Embedded>, stream: std::os::unix::net::UnixStream) -> std::io::Result<()> {
+    stream.set_nonblocking(true)?;
+    if let Some(embedded) = embedded {
+        embedded.serve(UnixStream::from_std(stream)?);
+    }
+    Ok(())
 }
 
 /// A connection to a daemon.
