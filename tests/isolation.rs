@@ -155,7 +155,8 @@ fn sandboxes_cannot_signal_one_another() {
     let word = word();
     let control = format!(
         "{python} {payload} hold {word} >/dev/null & while ! grep -q held /proc/$!/cmdline 2>/dev/null && ! [ -e /dev/shm/{word} ]; do :; done; \
-         {python} {payload} kill {word} >/dev/null; ! kill -0 $! && echo dead; rm -f /dev/shm/{word} /tmp/{word} /var/tmp/{word}",
+         {python} {payload} kill {word} >/dev/null; for i in $(seq 200); do kill -0 $! 2>/dev/null || break; sleep 0.01; done; \
+         ! kill -0 $! && echo dead; rm -f /dev/shm/{word} /tmp/{word} /var/tmp/{word}",
         python = payloads::PYTHON,
         payload = payloads::path("neighbour.py").display(),
     );
@@ -168,10 +169,10 @@ fn sandboxes_cannot_signal_one_another() {
     let service = Service::start_with(json!({"service": {"concurrency": 4}}));
     let mut held = Live::start(&service, &job("neighbour.py", &["hold", &word]));
     held.wait_for("held");
-    let before: BTreeSet<i32> = service.sandbox_processes().into_iter().collect();
+    let before: BTreeSet<i32> = service.running_processes().into_iter().collect();
     let answer = service.run(&job("neighbour.py", &["kill", &word]));
     assert_eq!(stdout(&answer), "after\n");
-    let after: BTreeSet<i32> = service.sandbox_processes().into_iter().collect();
+    let after: BTreeSet<i32> = service.running_processes().into_iter().collect();
     assert!(before.is_subset(&after), "{before:?} {after:?}");
     assert_eq!(service.request("DELETE", &format!("/v1/runs/{}", held.id), &[], "").status, 204);
     assert_eq!(held.last()["status"], "cancelled");
@@ -188,7 +189,7 @@ fn sandboxes_differ_in_ids_and_namespaces() {
         let mut live = Live::start(&service, &job("sleeper.py", &[]));
         live.wait_for("before");
         lives.push(live);
-        let new: Vec<i32> = service.sandbox_processes().into_iter().filter(|pid| known.insert(*pid)).collect();
+        let new: Vec<i32> = service.running_processes().into_iter().filter(|pid| known.insert(*pid)).collect();
         assert!(new.len() >= 2, "init and program: {new:?}");
         // The program shares all of these with its init but the cgroup namespace.
         let names = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
@@ -224,10 +225,10 @@ fn ids_of_living_sandboxes_are_never_used_twice() {
     let mut lives: Vec<(Live, String)> = Vec::new();
     let mut used = Vec::new();
     for round in 0..8 {
-        let before: BTreeSet<i32> = service.sandbox_processes().into_iter().collect();
+        let before: BTreeSet<i32> = service.running_processes().into_iter().collect();
         let mut live = Live::start(&service, &job("sleeper.py", &[]));
         live.wait_for("before");
-        let new = service.sandbox_processes().into_iter().filter(|pid| !before.contains(pid));
+        let new = service.running_processes().into_iter().filter(|pid| !before.contains(pid));
         let ids: BTreeSet<String> = new.map(|pid| field(pid, "Uid")).collect();
         let ids = ids.into_iter().collect::<Vec<_>>().join(" ");
         assert!(lives.iter().all(|(_, others)| *others != ids), "{ids} are in use");
@@ -237,7 +238,7 @@ fn ids_of_living_sandboxes_are_never_used_twice() {
             let (mut live, _) = lives.remove(round % 3);
             assert_eq!(service.request("DELETE", &format!("/v1/runs/{}", live.id), &[], "").status, 204);
             live.last();
-            let gone = || service.sandbox_processes().len() <= 2 * 2;
+            let gone = || service.running_processes().len() <= 2 * 2;
             common::wait_for("the sandbox to be gone", gone);
         }
     }
@@ -277,8 +278,8 @@ fn init_holds_little_and_cannot_be_opened() {
     let service = Service::start();
     let mut live = Live::start(&service, &job("sleeper.py", &[]));
     live.wait_for("before");
-    let inits = common::children(service.launcher_pid()).into_iter().filter(|pid| {
-        // The program is the launcher's child too; init is process 1 of its namespace.
+    let inits = service.running_processes().into_iter().filter(|pid| {
+        // Init is process 1 of its namespace.
         field(*pid, "NSpid").split('\t').next_back() == Some("1")
     });
     let inits: Vec<i32> = inits.collect();

@@ -158,9 +158,14 @@ impl Server {
         let Some((disk_bytes, disk_files)) = self.usual_disk(&key) else {
             return;
         };
-        // The last ones are for requests.
-        let most = self.config.launcher.sandboxes.div_ceil(2);
-        let made = if self.sandboxes.len() < most {
+        // As many places as jobs can run at one time are for jobs, and half of all in any case.
+        let most = self.config.launcher.sandboxes;
+        let jobs = match self.config.service.concurrency {
+            0 => self.processors,
+            slots => slots,
+        };
+        let parked = self.sandboxes.values().filter(|sandbox| sandbox.owner.is_none()).count();
+        let made = if parked < (most / 2).min(most.saturating_sub(jobs)) && self.sandboxes.len() < most {
             self.make(&key, None, disk_bytes, disk_files)
         } else {
             self.pool.hold_until(now + ROUND);
