@@ -242,8 +242,8 @@ fn ids_of_living_sandboxes_are_never_used_twice() {
             common::wait_for("the sandbox to be gone", gone);
         }
     }
-    // Ids just given back are the last to be used again.
-    assert!(used.windows(2).all(|pair| pair[0] != pair[1]), "{used:?}");
+    // Ids just given back are the last to be used again, but of four there is no choice where one waits.
+    assert!(common::something_waits() || used.windows(2).all(|pair| pair[0] != pair[1]), "{used:?}");
 }
 
 #[test]

@@ -41,11 +41,11 @@ fn job(number: usize) -> (Value, &'static str) {
     }
 }
 
-/// Memory that a process holds alone or shares, in KiB, and how many descriptors it has open.
+/// Memory of a process that is of no file, in KiB, and how many descriptors it has open.
 fn holds(pid: i32) -> (u64, usize) {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let pss = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
-    let kib = pss.trim().trim_end_matches(" kB").parse().unwrap();
+    let anonymous = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+    let kib = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
     (kib, fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
 }
 

@@ -310,6 +310,11 @@ pub fn request(socket: &Path, method: &str, path: &str, headers: &[(&str, &str)]
     })
 }
 
+/// Whether sandboxes wait in the services of this run of the tests.
+pub fn something_waits() -> bool {
+    pool()["ceiling"] != 0
+}
+
 /// What waits in a test's service: nothing, so that tests know which processes there are; but the tests
 /// that hold on every path are run on each, which `CODESANDBOX_TEST_PATH` names.
 fn pool() -> Value {
