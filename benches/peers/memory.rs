@@ -101,7 +101,9 @@ fn sandboxes(service: &Service) -> Vec<Vec<i32>> {
 /// `parked`, or `warm: python3.11`.
 fn state(sandbox: &[i32]) -> String {
     let program = sandbox.iter().find(|pid| !is_init(**pid));
-    program.map_or("parked".to_owned(), |program| format!("warm: {}", name(*program)))
+    // Until it is given a job, the program of a parked one is the launcher's own code.
+    let warm = program.map(|program| name(*program)).filter(|name| !name.starts_with("codesandbox"));
+    warm.map_or("parked".to_owned(), |name| format!("warm: {name}"))
 }
 
 /// Whether it is process 1 of the namespace that it is in.

@@ -23,26 +23,19 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// As configured by default; without warm interpreters; with nothing that waits. Where this
-    /// version knows no pool, only the last, which it then is by default.
+    /// As configured by default; without warm interpreters; with nothing that waits.
     pub(crate) fn start_all() -> Vec<Self> {
-        let cold = json!({"pool": {"warm": false, "floor": 0, "ceiling": 0}});
-        if !is_known(&cold) {
-            return vec![Self::start("codeSandbox, cold", json!({}))];
-        }
+        // Services of tests have none that wait unless they say so.
         vec![
-            Self::start("codeSandbox", json!({})),
-            Self::start("codeSandbox, parked", json!({"pool": {"warm": false}})),
-            Self::start("codeSandbox, cold", cold),
+            Self::start("codeSandbox", json!({"pool": {"warm": true, "ceiling": 32}})),
+            Self::start("codeSandbox, parked", json!({"pool": {"warm": false, "ceiling": 32}})),
+            Self::cold(json!({})),
         ]
     }
 
-    /// The one in which nothing waits, whatever the version.
+    /// The one in which nothing waits.
     pub(crate) fn cold(changes: Value) -> Self {
         let mut config = json!({"pool": {"warm": false, "floor": 0, "ceiling": 0}});
-        if !is_known(&config) {
-            config = json!({});
-        }
         merge(&mut config, changes);
         Self::start("codeSandbox, cold", config)
     }
@@ -87,10 +80,6 @@ impl Ours {
 fn sleeps(pid: i32) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     text.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('S'))
-}
-
-fn is_known(configuration: &Value) -> bool {
-    Config::parse(&configuration.to_string()).is_ok()
 }
 
 /// The host's runtimes, and programs that are languages of their own.
