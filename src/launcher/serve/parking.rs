@@ -156,7 +156,8 @@ impl Server {
         };
         self.wanting_since = None;
         let Some((disk_bytes, disk_files)) = self.usual_disk(&key) else {
-            return;
+            // It is not known any more, and forgotten with the next change.
+            return self.pool.hold_until(now + ROUND);
         };
         // As many places as jobs can run at one time are for jobs, and half of all in any case.
         let most = self.config.launcher.sandboxes;

@@ -1,6 +1,5 @@
 class Main {
     public static void main(String[] arguments) throws Throwable {
-        System.out.println(System.in.available());
         byte[] all = System.in.readAllBytes();
         System.out.println(all.length + " " + System.in.read());
     }
