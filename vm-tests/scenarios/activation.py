@@ -10,7 +10,7 @@ INODE = f"$(awk '$8 == \"{SOCKET}\" && $6 == \"01\" {{ print $7 }}' /proc/net/un
 
 
 def holds_the_socket(pid: str) -> bool:
-    status, _ = machine.execute(f"ls -l /proc/{pid}/fd | grep -qF \"socket:[{INODE}]\"")
+    status, _ = machine.execute(f"ls -l /proc/{pid}/fd | grep -F \"socket:[{INODE}]\" > /dev/null")
     return status == 0
 
 
