@@ -151,7 +151,7 @@ impl Link {
     }
 
     async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), BackendError> {
-        let bytes = postcard::to_allocvec(request).map_err(|error| BackendError::Failed(error.to_string()))?;
+        let bytes = encoded(request)?;
         let sent = self.socket.async_io(Interest::WRITABLE, |socket| {
             socket::send(socket.as_fd(), &bytes, descriptors).map_err(would_block)
         });
@@ -189,8 +189,7 @@ impl Link {
             return;
         };
         let (lease, last) = match &reply {
-            // The pipe tells as much, and sooner: by now the next program may have started.
-            Reply::Welcome { .. } | Reply::Collected { .. } => return,
+            Reply::Welcome { .. } => return,
             Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
             Reply::Started { lease, .. } | Reply::NotUnpacked { lease, .. } | Reply::Ended { lease, .. } => {
                 (*lease, false)
@@ -252,12 +251,7 @@ impl Lease {
         files: Option<&Archive>,
     ) -> Result<Started, BackendError> {
         let memory = sealed(c"arguments", &spec.encode())?;
-        let archive = files
-            .map(|files| {
-                let bytes = postcard::to_allocvec(files).map_err(|error| BackendError::Failed(error.to_string()))?;
-                sealed(c"files", &bytes)
-            })
-            .transpose()?;
+        let archive = files.map(|files| sealed(c"files", &encoded(files)?)).transpose()?;
         let descriptors: Vec<BorrowedFd<'_>> =
             [Some(&memory), archive.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
         self.send(&Request::Execute { lease: self.id, limits: *limits }, &descriptors).await?;
@@ -291,8 +285,7 @@ impl Lease {
     }
 
     pub(super) async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
-        let wanted = postcard::to_allocvec(wanted).map_err(|error| BackendError::Failed(error.to_string()))?;
-        let memory = sealed(c"wanted", &wanted)?;
+        let memory = sealed(c"wanted", &encoded(wanted)?)?;
         self.send(&Request::Collect { lease: self.id }, &[memory.as_fd(), pipe.as_fd()]).await
     }
 
@@ -315,6 +308,10 @@ impl Drop for Lease {
             runtime.spawn(async move { link.send(&Request::Close { lease }, &[]).await.ok() });
         }
     }
+}
+
+fn encoded(value: &impl serde::Serialize) -> Result<Vec<u8>, BackendError> {
+    postcard::to_allocvec(value).map_err(|error| BackendError::Failed(error.to_string()))
 }
 
 fn sealed(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, BackendError> {

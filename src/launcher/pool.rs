@@ -73,6 +73,14 @@ impl Kind {
         self.ready.len() + self.making.len()
     }
 
+    fn failed(&mut self, now: Instant) {
+        self.failures += 1;
+        if self.failures >= FAILURES {
+            self.failures = 0;
+            self.paused_until = Some(now + PAUSE);
+        }
+    }
+
     fn rate_at(&self, now: Instant) -> f64 {
         let age = self.asked.map_or(Duration::MAX, |asked| now.saturating_duration_since(asked));
         self.rate * (-age.as_secs_f64() / MEMORY.as_secs_f64()).exp()
@@ -152,6 +160,11 @@ impl Pool {
         }
     }
 
+    /// One could not be made.
+    pub(super) fn failed(&mut self, key: &Key, now: Instant) {
+        self.kind(key).failed(now);
+    }
+
     /// One is gone. `failed` where it was neither taken nor let go.
     pub(super) fn gone(&mut self, key: &Key, serial: u64, failed: bool, now: Instant) {
         let Some(kind) = self.kinds.get_mut(key) else {
@@ -161,11 +174,7 @@ impl Pool {
         kind.ready.retain(|known| *known != serial);
         kind.making.retain(|known| *known != serial);
         if failed && kind.count() < before {
-            kind.failures += 1;
-            if kind.failures >= FAILURES {
-                kind.failures = 0;
-                kind.paused_until = Some(now + PAUSE);
-            }
+            kind.failed(now);
         }
     }
 

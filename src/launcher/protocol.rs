@@ -56,7 +56,7 @@ pub enum Request {
         cause: Cause,
     },
     /// Hand out files; comes with a memory file that says which, and with a pipe to write them to.
-    /// Answered by [`Reply::Collected`].
+    /// The pipe tells when that is over.
     Collect {
         /// Which sandbox.
         lease: u64,
@@ -109,11 +109,6 @@ pub enum Reply {
         lease: u64,
         /// All that is known of the end.
         ending: Ending,
-    },
-    /// All files are in the pipe.
-    Collected {
-        /// Which sandbox.
-        lease: u64,
     },
     /// The sandbox is gone, and nothing of it is left.
     Closed {

@@ -137,8 +137,6 @@ pub(super) struct Sandbox {
     used: bool,
     /// When to look at it again, whatever happens.
     pub(super) timer: Option<Instant>,
-    /// Whether files were just handed out.
-    pub(super) collected: bool,
     /// When it was asked to be made.
     pub(super) made: Instant,
     sample_interval_us: u64,
@@ -178,7 +176,6 @@ impl Sandbox {
             backlog: VecDeque::new(),
             failed: None,
             used: false,
-            collected: false,
             timer: Some(made + INIT_DEADLINE),
             made,
             sample_interval_us,

@@ -252,7 +252,7 @@ impl Server {
             About::Control => self.report(serial),
             About::Init => self.init_ended(serial),
             About::Program => self.change(serial, |sandbox, _, _, news| sandbox.program_ended(news)),
-            About::Warm => self.is_warm(serial),
+            About::Warm => self.hear_interpreter(serial),
         }
     }
 

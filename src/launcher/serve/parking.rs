@@ -10,6 +10,7 @@ use crate::job::Path;
 use crate::launcher::pool::Key;
 use crate::launcher::sandbox::Phase;
 use crate::profile::Limits;
+use crate::sys::process;
 
 /// How often to look whether all is as it should be while anything waits.
 const ROUND: Duration = Duration::from_secs(1);
@@ -68,10 +69,11 @@ impl Server {
             let Some(sandbox) = self.sandboxes.get(&serial) else { continue };
             let is_alive = !matches!(sandbox.phase, Phase::Dying(..))
                 && sandbox.owner.is_none()
-                && matches!(crate::sys::process::has_ended(sandbox.init.pidfd.as_fd()), Ok(false))
-                && sandbox.program.as_ref().is_some_and(|program| {
-                    matches!(crate::sys::process::has_ended(program.child.pidfd.as_fd()), Ok(false))
-                });
+                && matches!(process::has_ended(sandbox.init.pidfd.as_fd()), Ok(false))
+                && sandbox
+                    .program
+                    .as_ref()
+                    .is_some_and(|program| matches!(process::has_ended(program.child.pidfd.as_fd()), Ok(false)));
             if is_alive {
                 return Some(serial);
             }
@@ -91,7 +93,7 @@ impl Server {
     }
 
     /// A sandbox is complete; where it is nobody's, it waits from now on.
-    pub(super) fn is_ready(&mut self, serial: u64) {
+    pub(super) fn park(&mut self, serial: u64) {
         let Some(sandbox) = self.sandboxes.get_mut(&serial) else {
             return;
         };
@@ -107,14 +109,14 @@ impl Server {
     }
 
     /// The interpreter of a warm sandbox says that it has started.
-    pub(super) fn is_warm(&mut self, serial: u64) {
+    pub(super) fn hear_interpreter(&mut self, serial: u64) {
         let Some(sandbox) = self.sandboxes.get_mut(&serial) else {
             return;
         };
         let mut byte = [0];
         let said = sandbox.program.as_mut().and_then(|program| program.ready.take());
         match said.map(|pipe| nix::unistd::read(&pipe, &mut byte)) {
-            Some(Ok(1)) => self.is_ready(serial),
+            Some(Ok(1)) => self.park(serial),
             // Its end is seen as well; here it is only known that it will never be ready.
             Some(_) => {
                 self.destroy(serial, Some("its interpreter did not start".to_owned()));
@@ -180,8 +182,7 @@ impl Server {
             Ok(_) => {}
             Err(reason) => eprintln!("codesandbox-launcher: none can wait for {}: {reason}", key.runtime),
         }
-        self.pool.making(&key, 0);
-        self.pool.gone(&key, 0, true, now);
+        self.pool.failed(&key, now);
     }
 
     /// Lets go of those that are too many, or that there is no memory for.

@@ -204,7 +204,7 @@ impl Server {
         };
         let report = postcard::from_bytes(buffer.get(..message.length).unwrap_or_default());
         let owner = sandbox.owner;
-        let (mut reply, mut is_ready) = (None, false);
+        let (mut not_unpacked, mut is_ready) = (None, false);
         self.change(serial, |sandbox, _, _, news| {
             match report.map_err(|_| "init does not make sense".to_owned())? {
                 Report::Ready => {
@@ -217,28 +217,19 @@ impl Server {
                 Report::Failed(step, errno) => {
                     return Err(format!("{step:?}: {}", Number::from_raw(errno).desc()));
                 }
-                Report::NotUnpacked(error) => reply = Some(error),
+                Report::NotUnpacked(error) => not_unpacked = Some(error),
                 Report::Exceeded(cause) => sandbox.kill(cause).map_err(|errno| errno.to_string())?,
                 Report::Finished(finished) => sandbox.finished(finished, news)?,
                 Report::Inspected { file_at_limit, disk_full } => sandbox.inspected(file_at_limit, disk_full, news),
-                Report::Collected => {
-                    sandbox.phase = Phase::Idle;
-                    sandbox.collected = true;
-                }
+                Report::Collected => sandbox.phase = Phase::Idle,
             }
             Ok(())
         });
-        let collected = self.sandboxes.get_mut(&serial).is_some_and(|sandbox| std::mem::take(&mut sandbox.collected));
         if is_ready {
-            self.is_ready(serial);
+            self.park(serial);
         }
-        if let Some((connection, lease)) = owner {
-            if let Some(error) = reply {
-                self.reply(connection, &Reply::NotUnpacked { lease, error }, Vec::new());
-            }
-            if collected {
-                self.reply(connection, &Reply::Collected { lease }, Vec::new());
-            }
+        if let (Some((connection, lease)), Some(error)) = (owner, not_unpacked) {
+            self.reply(connection, &Reply::NotUnpacked { lease, error }, Vec::new());
         }
     }
 
