@@ -1,4 +1,4 @@
-//! Lists the files of `profiles/`, so that a new language, profile or boot program is one new file.
+//! Lists the files of `profiles/`, so that a new language, profile, boot program or kernel is one new file.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -13,6 +13,7 @@ fn main() {
     let is_boot =
         |extension: Option<&OsStr>| extension.is_none_or(|extension| extension != "md" && extension != "java");
     list("warm", "include_bytes", Path::file_name, is_boot);
+    list("kernels", "include_bytes", Path::file_name, is_boot);
 }
 
 /// Writes a list of `(name, content)` of the files of a directory, by name.

@@ -3,7 +3,7 @@
 //! [`wire`] has the shapes, [`request`] makes a job out of a request or refuses it with a
 //! [`problem`], [`run`] submits the job and gives its answer, [`answer`] writes an outcome down and
 //! [`events`] does so while it happens. [`inquiry`] has the routes that only look, [`openapi`]
-//! describes all of them from their types.
+//! describes all of them from their types. [`sessions`] has what outlives a request.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::runtime::{Catalogue, Checked};
 use crate::scheduler::Scheduler;
+use crate::session::Sessions;
 
 pub mod answer;
 pub mod checks;
@@ -24,11 +25,17 @@ pub mod openapi;
 pub mod problem;
 pub mod request;
 pub mod run;
+pub mod sessions;
 pub mod wire;
 
 mod body;
+mod connection;
 mod fields;
 mod negotiate;
+mod proxy;
+mod websocket;
+
+pub use connection::{Connection, Kept};
 
 use metrics::Metrics;
 use problem::{Kind, Problem};
@@ -41,6 +48,8 @@ const LARGEST_BODIES: usize = 8;
 pub struct State {
     /// Runs jobs.
     pub scheduler: Scheduler,
+    /// Keeps sessions, where this service keeps any.
+    pub sessions: Option<Sessions>,
     /// The configuration; replaced as a whole.
     config: Arc<RwLock<Arc<Config>>>,
     /// The runtimes of this host, with what is known of their health.
@@ -58,11 +67,18 @@ impl State {
         let bodies = Semaphore::new(bytes_held(&config));
         Self {
             scheduler,
+            sessions: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             catalogue: Arc::new(RwLock::new(catalogue)),
             metrics: Arc::new(Metrics::new()),
             bodies: Arc::new(bodies),
         }
+    }
+
+    /// The same, of a service that keeps sessions.
+    #[must_use]
+    pub fn with_sessions(self, sessions: Sessions) -> Self {
+        Self { sessions: Some(sessions), ..self }
     }
 
     /// The configuration as it is now. A request takes it once, so that all of it is judged by one.
@@ -110,9 +126,10 @@ pub struct Client {
     pub pid: Option<i32>,
 }
 
-/// Every route. Requests carry their [`Client`] as an extension.
+/// Every route. Requests carry their [`Client`] and their [`Connection`] as extensions.
 pub fn router(state: State) -> Router {
     Router::new()
+        .merge(sessions::routes(&state))
         .route("/v1/run", post(run::run))
         .route("/v1/runs/{id}", delete(run::cancel))
         .route("/v1/runtimes", get(inquiry::runtimes))

@@ -7,10 +7,15 @@ use std::io::{PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use tokio::sync::mpsc;
+
 use crate::job::{Ending, EnforcedBy, Path};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
 use crate::runtime::Checked;
+
+pub use crate::launcher::protocol::{ExecPurpose, NO_SLOT, SessionEvent, SessionKey, SessionRequest};
+pub use namespace::Keeper;
 
 /// The clock of the times in an [`Ending`], in microseconds.
 pub use crate::sys::process::monotonic_us as clock_us;
@@ -53,6 +58,17 @@ pub struct Started {
     pub stderr: PipeReader,
 }
 
+/// What is said about a session.
+#[derive(Debug)]
+pub struct Tidings {
+    /// Which.
+    pub session: SessionKey,
+    /// What.
+    pub event: SessionEvent,
+    /// What came along.
+    pub descriptors: Vec<OwnedFd>,
+}
+
 /// Why a backend could not do what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -75,6 +91,9 @@ pub enum BackendError {
         /// Whether a program may have run in it.
         had_begun: bool,
     },
+    /// There is no session of this name.
+    #[error("there is no such session")]
+    UnknownSession,
     /// It failed.
     #[error("{0}")]
     Failed(String),
@@ -118,6 +137,17 @@ impl Backend {
     pub async fn open(&self, order: &Order) -> Result<Sandbox, BackendError> {
         match self {
             Self::Namespace(backend) => backend.open(order).await.map(Sandbox::Namespace),
+        }
+    }
+
+    /// What keeps sessions: asks for them, and hears first of every one that is there, and then of all
+    /// that happens in them.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`].
+    pub async fn keep(&self) -> Result<(Keeper, mpsc::UnboundedReceiver<Tidings>), BackendError> {
+        match self {
+            Self::Namespace(backend) => backend.keep().await,
         }
     }
 

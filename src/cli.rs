@@ -22,6 +22,7 @@ mod request;
 mod run;
 mod runtimes;
 mod service;
+mod session;
 mod sizes;
 mod spinner;
 mod text;
@@ -39,6 +40,9 @@ enum Command {
     /// Run a program in a sandbox; its output, and its exit status, become those of this command
     #[command(after_long_help = run_help(), visible_alias = "r")]
     Run(Box<arguments::Arguments>),
+    /// Keep sandboxes: run programs in one and the same, look at its files, come back later
+    #[command(after_long_help = session::HELP, visible_alias = "s")]
+    Session(session::Arguments),
     /// List the languages and versions that can be run, test them, or tell their sizes
     Runtimes(runtimes::Arguments),
     /// Tell whether this host can run sandboxes, what is lacking, and the remedy
@@ -82,6 +86,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> ExitCode {
     match command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Session(arguments) => session::run(&arguments),
         Command::Runtimes(arguments) => runtimes::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

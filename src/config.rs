@@ -12,11 +12,13 @@ use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
 use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
+use sessions::{Sessions, SessionsError};
 
 pub mod cache;
 pub mod clients;
 mod place;
 mod pool;
+pub mod sessions;
 
 pub use pool::{Pool, RuntimePool};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub launcher: Launcher,
     /// Sandboxes that wait.
     pub pool: Pool,
+    /// Sandboxes that outlive a request.
+    pub sessions: Sessions,
     /// Clients by name.
     pub clients: Clients,
     /// Profiles by name.
@@ -146,6 +150,9 @@ pub enum ConfigError {
     /// The cache can't be as it is asked for.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// Sessions can't be as they are asked for.
+    #[error(transparent)]
+    Sessions(#[from] SessionsError),
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
@@ -210,6 +217,7 @@ impl ConfigError {
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
             Self::Cache(error) => error.key().to_owned(),
+            Self::Sessions(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
             Self::Source(error) => error.key(),
@@ -253,13 +261,15 @@ impl Config {
             .into_iter()
             .map(|(name, value)| Ok(Arc::new(section(&format!("languages.{name}"), value)?)))
             .collect::<Result<Vec<Arc<Language>>, ConfigError>>()?;
+        let sessions: Sessions = section("sessions", raw.sessions)?;
         let config = Self {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
             cache: section("cache", raw.cache)?,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
-            clients: Clients::new(clients),
+            clients: Clients::new(clients, sessions.sessions_per_client),
+            sessions,
             profiles,
             languages,
         };
@@ -282,6 +292,7 @@ impl Config {
             return Err(ConfigError::NoDefaultProfile);
         }
         self.cache.check()?;
+        self.sessions.check()?;
         self.clients.check(&self.profiles)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
     }
@@ -317,6 +328,7 @@ struct Raw {
     cache: Value,
     launcher: Value,
     pool: Value,
+    sessions: Value,
     clients: BTreeMap<String, Value>,
     profiles: BTreeMap<String, Value>,
     languages: BTreeMap<String, Value>,

@@ -30,6 +30,7 @@ use crate::config::{Config, EXIT_CONFIG, Located};
 use crate::launcher;
 use crate::runtime::{Catalogue, Health};
 use crate::scheduler::{Fault, Scheduler};
+use crate::session::database::DatabaseError;
 
 pub(crate) mod embedded;
 mod journal;
@@ -37,6 +38,7 @@ mod listen;
 mod load;
 mod notify;
 mod serve;
+mod sessions;
 
 pub use load::load;
 pub use serve::serve_stream;
@@ -105,6 +107,9 @@ pub enum DaemonError {
     /// The embedded launcher can't be talked to.
     #[error("the embedded launcher: {0}")]
     Launcher(#[from] BackendError),
+    /// What is known of sessions can't be read.
+    #[error("sessions: {0}")]
+    Sessions(#[from] DatabaseError),
     /// The embedded launcher has ended.
     #[error("the embedded launcher has ended: {0}")]
     LauncherEnded(std::process::ExitStatus),
@@ -178,9 +183,13 @@ async fn live(
         Some(launcher) => Backend::adopt(launcher.socket()?)?,
         None => Backend::connect(options.launcher.clone()),
     };
-    let scheduler = Scheduler::new(backend, &config);
+    let scheduler = Scheduler::new(backend.clone(), &config);
     scheduler.open_cache();
-    let state = api::State::new(scheduler.clone(), config, catalogue);
+    let sessions = sessions::open(backend, &config).await?;
+    let mut state = api::State::new(scheduler.clone(), config, catalogue);
+    if let Some(sessions) = &sessions {
+        state = state.with_sessions(sessions.clone());
+    }
     if options.embedded {
         embedded::greeting(&scheduler).await;
     }
@@ -220,7 +229,9 @@ async fn live(
     }
     stop.send_replace(true);
     let finish = async {
-        if tokio::time::timeout(deadline + ANSWER_TIME, scheduler.stop(deadline)).await.is_err() {
+        let saved = OptionFuture::from(sessions.as_ref().map(|sessions| sessions.shut_down(deadline)));
+        let ended = tokio::time::timeout(deadline + ANSWER_TIME, scheduler.stop(deadline));
+        if tokio::join!(ended, saved).0.is_err() {
             error!("runs did not end when they were cancelled");
         }
         if tokio::time::timeout(ANSWER_TIME, &mut serving).await.is_err() {

@@ -13,6 +13,7 @@ pub mod filter;
 pub mod init;
 pub mod program;
 pub mod template;
+pub mod worker;
 
 mod restrict;
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::plan::{Cause, FilePath, Step};
 use crate::profile::{Limits, Policy};
 
+pub mod text;
 mod verdict;
 
 pub use verdict::{signal_name, verdict};

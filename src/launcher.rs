@@ -12,9 +12,12 @@ mod netns;
 mod pool;
 mod privilege;
 mod program;
+mod run;
 mod sandbox;
 mod serve;
+mod session;
 mod view;
+mod workspace;
 
 pub mod protocol;
 

@@ -29,6 +29,8 @@ pub mod backend;
 
 pub mod cache;
 
+pub mod session;
+
 pub mod scheduler;
 
 pub mod api;

@@ -4,6 +4,9 @@
 //! and a [`Watch`] what one program in it may use. A [`Spec`] and an [`Archive`] hold the client's bytes: they
 //! travel in sealed memory files that only the jail itself opens.
 
+pub mod files;
+pub mod workspace;
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -39,6 +42,17 @@ pub struct Jail {
     pub disk_bytes: u64,
     /// Number of files in it.
     pub disk_files: u64,
+    /// How the workspace of a session is put together, which brings its own file system along.
+    pub workspace: Option<workspace::Overlay>,
+}
+
+/// Size of a terminal, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters of a line.
+    pub columns: u16,
 }
 
 /// Who the processes of a sandbox are.
@@ -96,10 +110,23 @@ pub struct Spec {
     pub argv: Vec<Vec<u8>>,
     /// The whole environment.
     pub env: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Where it is executed, where that is not the usual place.
+    pub directory: Option<Vec<u8>>,
 }
 
 /// Largest [`Spec`] that is read, in bytes.
 pub const SPEC_BYTES: usize = 4 << 20;
+
+/// A [`Spec`] in the form that execve(2) takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orders {
+    /// Arguments, the program first.
+    pub argv: Vec<CString>,
+    /// `NAME=VALUE`.
+    pub env: Vec<CString>,
+    /// Where it is executed, where that is not the usual place.
+    pub directory: Option<Vec<u8>>,
+}
 
 impl Spec {
     /// These arguments and variables.
@@ -109,28 +136,38 @@ impl Spec {
         Self {
             argv: argv.iter().map(bytes).collect(),
             env: env.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+            directory: None,
         }
     }
 
     /// In the form in which it goes to the program, whatever language that is written in: strings,
-    /// each with a NUL byte after it. The number of arguments in decimal, the arguments, and the
-    /// variables as `NAME=VALUE`.
+    /// each with a NUL byte after it. The number of arguments in decimal, and, behind a blank, the
+    /// directory where there is one; the arguments; and the variables as `NAME=VALUE`.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let count = self.argv.len().to_string().into_bytes();
+        let mut head = self.argv.len().to_string().into_bytes();
+        if let Some(directory) = &self.directory {
+            head.push(b' ');
+            head.extend_from_slice(directory);
+        }
         let variables = self.env.iter().map(|(name, value)| [name.as_slice(), value].join(&b'='));
-        let strings = std::iter::once(count).chain(self.argv.iter().cloned()).chain(variables);
+        let strings = std::iter::once(head).chain(self.argv.iter().cloned()).chain(variables);
         strings.flat_map(|string| string.into_iter().chain([0])).collect()
     }
 
-    /// Arguments and `NAME=VALUE` of what [`Spec::encode`] wrote; `None` for anything else.
+    /// What [`Spec::encode`] wrote; `None` for anything else.
     #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<(Vec<CString>, Vec<CString>)> {
+    pub fn decode(bytes: &[u8]) -> Option<Orders> {
         let mut strings = bytes.strip_suffix(&[0])?.split(|byte| *byte == 0);
-        let count: usize = std::str::from_utf8(strings.next()?).ok()?.parse().ok()?;
+        let head = strings.next()?;
+        let (count, directory) = match head.iter().position(|byte| *byte == b' ') {
+            Some(at) => (head.get(..at)?, Some(head.get(at + 1..)?.to_vec())),
+            None => (head, None),
+        };
+        let count: usize = std::str::from_utf8(count).ok()?.parse().ok()?;
         let mut strings = strings.map(|string| CString::new(string).expect("it was split at NUL bytes"));
         let argv: Vec<CString> = strings.by_ref().take(count).collect();
-        (argv.len() == count && count > 0).then(|| (argv, strings.collect()))
+        (argv.len() == count && count > 0).then(|| Orders { argv, env: strings.collect(), directory })
     }
 }
 
@@ -252,7 +289,7 @@ pub const NAME_BYTES: usize = 255;
 pub const PATH_DEPTH: usize = 32;
 
 /// Why a path is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum PathError {
     /// It is empty.
     #[error("the path is empty")]
@@ -372,6 +409,8 @@ pub enum Step {
     NoNewPrivileges,
     /// Wait for init.
     AwaitMounts,
+    /// A terminal, for programs that are to have one.
+    TakeTerminal,
     /// Landlock.
     RestrictFiles,
     /// seccomp.
@@ -406,6 +445,7 @@ impl Step {
         Self::DieWithLauncher,
         Self::NoNewPrivileges,
         Self::AwaitMounts,
+        Self::TakeTerminal,
         Self::RestrictFiles,
         Self::FilterSyscalls,
         Self::SetLimits,
@@ -449,6 +489,10 @@ impl Step {
             Self::NoNewPrivileges => "before landlock and seccomp, which demand it",
             Self::AwaitMounts => {
                 "init mounts meanwhile, on another processor where there is one; the next step names what it mounts"
+            }
+            Self::TakeTerminal => {
+                "in sessions, where asked for: from the sandbox's own devpts, which init has mounted, and before \
+                 Landlock, whose rules are for what is opened later"
             }
             Self::RestrictFiles => "before seccomp, so that the filter need not allow landlock's calls",
             Self::FilterSyscalls => "after all of the above, so that the filter need not allow any of it",
@@ -500,10 +544,14 @@ mod tests {
     #[test]
     fn a_spec_survives_the_way_byte_for_byte() {
         let env = [(b"A".to_vec(), b"b=c\xff".to_vec()), (b"EMPTY".to_vec(), vec![])];
-        let spec = Spec { argv: vec![b"/bin/x".to_vec(), vec![], b"\n".to_vec()], env: env.into() };
-        let (argv, env) = Spec::decode(&spec.encode()).unwrap();
-        assert_eq!(argv, [c"/bin/x", c"", c"\n"]);
-        assert_eq!(env, [c"A=b=c\xff", c"EMPTY="]);
+        for directory in [None, Some(b"a dir/\xfe".to_vec())] {
+            let argv = vec![b"/bin/x".to_vec(), vec![], b"\n".to_vec()];
+            let spec = Spec { argv, env: env.clone().into(), directory: directory.clone() };
+            let orders = Spec::decode(&spec.encode()).unwrap();
+            assert_eq!(orders.argv, [c"/bin/x", c"", c"\n"]);
+            assert_eq!(orders.env, [c"A=b=c\xff", c"EMPTY="]);
+            assert_eq!(orders.directory, directory);
+        }
     }
 
     #[test]

@@ -12,11 +12,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod command;
+mod kernels;
 mod languages;
 mod select;
 mod warm;
 
 pub use command::{BASE_ENVIRONMENT, CommandLine, Program};
+pub use kernels::{KERNEL_DIRECTORY, KERNELS};
 pub use languages::{BUILT_IN, SourceError, Sources, StoreManifest, StoreRuntime, Tree, find};
 pub use select::{Choice, UnknownRuntime};
 pub use warm::{BOOT, BOOT_DIRECTORY, Warm};

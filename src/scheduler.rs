@@ -188,6 +188,8 @@ impl From<BackendError> for Fault {
             BackendError::Input { index, reason } => Self::Input { index, reason },
             BackendError::Lost { reason, had_begun } => Self::Lost { reason, had_begun },
             BackendError::Failed(reason) => Self::Internal(reason),
+            // Jobs know of none.
+            BackendError::UnknownSession => Self::Internal(error.to_string()),
         }
     }
 }

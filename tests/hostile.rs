@@ -174,7 +174,7 @@ fn a_program_is_confined_in_every_respect() {
     let control = String::from_utf8(outside.stdout).unwrap();
     assert!(!control.contains("Seccomp:\t2"), "the control is confined itself: {control}");
     let service = Service::start();
-    for profile in ["default", "judge", "agent", "build"] {
+    for profile in ["default", "judge", "agent", "build", "session"] {
         let answer =
             service.run(&json!({"runtime": "python@3.11", "files": [{"content": STATUS}], "profile": profile}));
         assert_status(&answer, "ok");
@@ -382,7 +382,7 @@ fn the_root_holds_what_it_should_and_no_more() {
         // Directories of a language's own, such as Java's.
         assert!(is_known || entry.starts_with("java") || entry == "python3.11", "/etc/{entry}");
     }
-    assert_eq!(lines[2], "fd full null random shm stderr stdin stdout urandom zero");
+    assert_eq!(lines[2], "fd full null ptmx pts random shm stderr stdin stdout tty urandom zero");
     assert_eq!(lines[3], "");
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Every module of the crate, lowest first: a module names itself and those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "sys",
     "plan",
     "profile",
@@ -23,6 +23,7 @@ const ORDER: [&str; 14] = [
     "launcher",
     "backend",
     "cache",
+    "session",
     "scheduler",
     "api",
     "daemon",
@@ -30,7 +31,7 @@ const ORDER: [&str; 14] = [
 ];
 
 /// Modules that may name less than the order allows, with the reason.
-const NARROWER: [(&str, &[&str], &str); 10] = [
+const NARROWER: [(&str, &[&str], &str); 11] = [
     ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
     ("runtime", &[], "a noun: data, and the choice among them"),
@@ -48,24 +49,30 @@ const NARROWER: [(&str, &[&str], &str); 10] = [
         "keeps bytes under keys, and knows neither sandboxes nor who asks",
     ),
     (
+        "session",
+        &["sys", "plan", "profile", "runtime", "job", "config", "backend"],
+        "decides what becomes of a sandbox that stays, and leaves how to the backend; it moves output with calls of its own",
+    ),
+    (
         "scheduler",
         &["plan", "profile", "runtime", "job", "config", "backend", "cache"],
         "decides when, and leaves how to the backend: no kernel call, no jail, no launcher",
     ),
     (
         "api",
-        &["plan", "profile", "runtime", "job", "config", "scheduler"],
-        "reads client bytes, so it reaches sandboxes through the scheduler alone",
+        &["plan", "profile", "runtime", "job", "config", "session", "scheduler"],
+        "reads client bytes, so it reaches sandboxes through the scheduler and the sessions alone",
     ),
 ];
 
 /// Modules that read or write JSON, and what for. No other may: what travels between our own
 /// processes is postcard, and clients see the API's JSON only.
-const JSON: [(&str, &str); 4] = [
+const JSON: [(&str, &str); 5] = [
     ("api", "what clients see"),
     ("cli", "is a client"),
     ("config", "the configuration and the manifest are JSON, which Nix renders"),
     ("launcher", "writes /runtime/runtimes.json, and passes its own settings to itself on a command line"),
+    ("session", "speaks with kernels, whose messages are JSON"),
 ];
 
 /// Words of mechanisms that scheduler and API must not know, so that another backend can have others.

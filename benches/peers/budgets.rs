@@ -38,6 +38,22 @@ pub(crate) fn check(report: &mut Report) {
     let growth = most.and_then(|most| ratio(report, &format!("live/{most}"), "live/1"));
     at_most(&name, 1.2, growth);
     at_most("40 to 400 closure paths: growth", 1.2, ratio(report, "closures/400", "closures/40"));
+    let of = |name: &str| format!("sessions/{name}");
+    at_most("session: create × parked run", 1.5, ratio(report, &of("create"), &of("run, parked")));
+    at_most("session: exec × bare (fork and exec)", 2.0, ratio(report, &of("exec"), &of("bare, by fork")));
+    at_most("terminal: a key's echo, ms", 2.0, report.get(&of("terminal: a key's echo")));
+    for what in ["snapshot", "roll back", "fork"] {
+        let [small, large] = ["1 MiB", "1 GiB in 10 000 files"].map(|size| of(&format!("{what} of {size}")));
+        at_most(&format!("{what} of 1 GiB, ms"), 50.0, report.get(&large));
+        at_most(&format!("{what}: 1 GiB × 1 MiB"), 1.3, ratio(report, &large, &small));
+    }
+    let held = [1000, 300].into_iter().find(|held| report.get(&of(&format!("exec beside {held}"))).is_some());
+    for what in ["create", "exec"] {
+        let beside = |held: usize| of(&format!("{what} beside {held}"));
+        let growth = held.and_then(|held| ratio(report, &beside(held), &beside(1)));
+        at_most(&format!("{what} beside 1 to {} sessions: growth", held.unwrap_or(1000)), 1.2, growth);
+    }
+    at_most("idle session, private MiB", 1.0, report.get("sessions/private_mib"));
     let mut at_least = |name: &str, limit: f64, measured: Option<f64>| {
         budgets.push(Budget { name: name.to_owned(), limit, at_least: true, measured });
     };

@@ -21,6 +21,7 @@ mod ours;
 mod peers;
 mod plot;
 mod report;
+mod sessions;
 mod sizes;
 mod throughput;
 mod turns;
@@ -50,6 +51,8 @@ enum Section {
     Closures,
     /// With 1 KiB to 10 MiB of input and output
     Sizes,
+    /// Sessions: making one, programs, files and snapshots in it, and holding a thousand
+    Sessions,
 }
 
 /// Measures codeSandbox against bare processes and other sandboxes
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
             Section::Live => live::measure(&mut report, options.quick),
             Section::Closures => closures::measure(&mut report, options.quick),
             Section::Sizes => sizes::measure(&mut report, &ours, options.quick),
+            Section::Sessions => sessions::measure(&mut report, options.quick),
         }
     }
     budgets::check(&mut report);

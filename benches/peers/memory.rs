@@ -15,8 +15,8 @@ use super::report::{Report, Table};
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Memory {
     pub(crate) resident: u64,
-    proportional: u64,
-    private: u64,
+    pub(crate) proportional: u64,
+    pub(crate) private: u64,
 }
 
 impl std::ops::Add for Memory {

@@ -196,6 +196,9 @@ let
         (refuse (client.concurrency > cfg.launcher.sandboxes)
           "clients.${name}.concurrency: ${toString client.concurrency} is more than launcher.sandboxes, ${toString cfg.launcher.sandboxes}; lower it to that at most"
         )
+        (refuse (client.sessions != null && client.sessions > cfg.sessions.sessions)
+          "clients.${name}.sessions: ${toString client.sessions} is more than sessions.sessions, ${toString cfg.sessions.sessions}; lower it to that at most"
+        )
       ]) cfg.clients
     );
 

@@ -41,6 +41,12 @@ let
       example = [ "judge" ];
       description = "Profiles that this client may ask for.";
     };
+    sessions = mkOption {
+      type = types.nullOr types.ints.unsigned;
+      default = null;
+      example = 20;
+      description = "Most sessions of this client at one time; null: `sessions.sessions_per_client`.";
+    };
   };
 in
 {

@@ -31,11 +31,14 @@ let
     pool = cfg.pool // {
       runtimes = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.pool.runtimes;
     };
-    # Absent, it is what systemd gives; see cache.nix.
+    # A directory that is absent is what systemd gives; see cache.nix and daemon.nix.
     cache = filterAttrs (_: value: value != null) cfg.cache;
+    sessions = filterAttrs (_: value: value != null) cfg.sessions;
     # The ids come from /etc/subuid and /etc/subgid; see users.nix.
     launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
-    inherit (cfg) profiles clients;
+    # Absent, a client's number of sessions is that of all.
+    clients = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.clients;
+    inherit (cfg) profiles;
   }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
 

@@ -45,7 +45,8 @@ in
         UMask = "0077";
         StateDirectory = "codesandbox";
         StateDirectoryMode = "0700";
-        LimitNOFILE = 65536;
+        # Each program that a session keeps has files for what it has printed, and there are thousands.
+        LimitNOFILE = 524288;
         TasksMax = 256;
         # It holds no memory worth a kill, and all clients lose by one.
         OOMPolicy = "continue";

@@ -15,6 +15,7 @@ in
     ./service.nix
     ./pool.nix
     ./cache.nix
+    ./sessions.nix
     ./profiles.nix
     ./clients.nix
     ./runtimes.nix

@@ -45,7 +45,8 @@ in
         # Where the launcher puts up the roots of sandboxes.
         RuntimeDirectory = "codesandbox-launcher";
         RuntimeDirectoryMode = "0700";
-        LimitNOFILE = 65536;
+        # Each program that a session keeps has files for what it has printed, and there are thousands.
+        LimitNOFILE = 524288;
 
         # For one act at start: mapping the subordinate range into the launcher's user namespace.
         AmbientCapabilities = "CAP_SETUID CAP_SETGID";

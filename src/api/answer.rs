@@ -81,7 +81,7 @@ fn overhead(overhead: Overhead) -> OverheadResponse {
     }
 }
 
-fn usage(usage: Usage) -> UsageResponse {
+pub(super) fn usage(usage: Usage) -> UsageResponse {
     let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
     UsageResponse {
         wall_time_ms: milliseconds(usage.wall_time_us),
@@ -106,7 +106,7 @@ fn omitted(file: OmittedFile) -> OmittedResponse {
 }
 
 /// Bytes as text in the first place, or as base64 in the second.
-fn either(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+pub(super) fn either(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     match text(bytes) {
         (text, Encoding::Utf8) => (Some(text), None),
         (base64, Encoding::Base64) => (None, Some(base64)),

@@ -4,10 +4,11 @@ use axum::body::{Body, Bytes};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use serde::Serialize;
 
-use crate::job::{Event, Stage};
+use crate::job::{Event, Stage, text};
 use crate::scheduler::Fault;
 
 use super::answer::{self, About};
@@ -40,20 +41,31 @@ pub(super) fn response(followed: Followed, first: Event, form: Form) -> Response
             }
         }
     });
-    let body = futures_util::StreamExt::map(events, |chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
+    let mut response = answer_in_pieces(events, form);
+    response.headers_mut().insert(JOB_HEADER, id);
+    response
+}
+
+/// An answer whose body comes as it happens.
+pub(super) fn answer_in_pieces(chunks: impl Stream<Item = Vec<u8>> + Send + 'static, form: Form) -> Response {
+    let body = futures_util::StreamExt::map(chunks, |chunk| Ok::<_, std::convert::Infallible>(Bytes::from(chunk)));
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(JOB_HEADER, id);
     response
 }
 
 fn encode(to: &mut Vec<u8>, event: &StreamEvent, form: Form) {
+    encode_as(to, name(event), event, form);
+}
+
+/// Writes an event down in the form of a stream.
+pub(super) fn encode_as(to: &mut Vec<u8>, name: &str, event: &impl Serialize, form: Form) {
     let json = serde_json::to_vec(event).expect("an event has only text keys");
     if form == Form::ServerSent {
         to.extend_from_slice(b"event: ");
-        to.extend_from_slice(name(event).as_bytes());
+        to.extend_from_slice(name.as_bytes());
         to.extend_from_slice(b"\ndata: ");
         to.extend_from_slice(&json);
         to.extend_from_slice(b"\n\n");
@@ -136,26 +148,27 @@ impl Writer {
 
 /// Keeps characters whole: a pipe may cut one in two, and each half alone would be no text.
 #[derive(Debug, Default)]
-struct Characters {
+pub(super) struct Characters {
     /// The beginning of a character whose rest has not come yet; at most three bytes.
     held: Vec<u8>,
 }
 
 impl Characters {
     /// What can be sent now that these bytes have come.
-    fn push(&mut self, bytes: &[u8]) -> Option<(String, Encoding)> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Option<(String, Encoding)> {
         let mut all = std::mem::take(&mut self.held);
         all.extend_from_slice(bytes);
-        if let Err(error) = std::str::from_utf8(&all)
-            && error.error_len().is_none()
-        {
-            self.held = all.split_off(error.valid_up_to());
-        }
+        self.held = all.split_off(text::whole(&all));
         (!all.is_empty()).then(|| answer::text(all))
     }
 
+    /// How many bytes wait for the rest of their character.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// What is left when nothing more comes: half a character, and so no text.
-    fn finish(&mut self) -> Option<(String, Encoding)> {
+    pub(super) fn finish(&mut self) -> Option<(String, Encoding)> {
         let held = std::mem::take(&mut self.held);
         (!held.is_empty()).then(|| (STANDARD.encode(held), Encoding::Base64))
     }

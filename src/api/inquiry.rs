@@ -72,6 +72,9 @@ pub async fn health(axum::extract::State(state): axum::extract::State<State>) ->
 )]
 pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -> Response {
     let scheduler = &state.scheduler;
+    if let Some(sessions) = &state.sessions {
+        state.metrics.count_sessions(&sessions.counts());
+    }
     match state.metrics.text(
         &scheduler.load(),
         &scheduler.client_loads(),

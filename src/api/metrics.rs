@@ -14,6 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::job::{Outcome, Status};
 use crate::scheduler::{CacheStats, ClientLoad, Load};
+use crate::session::types::{self, Counts};
 
 use super::problem::Kind;
 use super::wire::RuntimeUsed;
@@ -46,6 +47,11 @@ struct ClientLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
 }
@@ -70,6 +76,36 @@ pub struct Metrics {
     client_running: Family<ClientLabels, Gauge>,
     client_started: Family<ClientLabels, Counter>,
     cache: Cache,
+    sessions: Sessions,
+}
+
+/// Sessions.
+#[derive(Default)]
+struct Sessions {
+    by_status: Family<StatusLabels, Gauge>,
+    execs: Counter,
+    snapshots: Counter,
+    files_received_bytes: Counter,
+    files_sent_bytes: Counter,
+}
+
+impl Sessions {
+    fn register(&self, to: &mut Registry) {
+        to.register("sessions", "Sessions, by status", self.by_status.clone());
+        to.register("session_execs", "Programs that were started in sessions", self.execs.clone());
+        to.register("session_snapshots", "Snapshots that were made of sessions", self.snapshots.clone());
+        let help = "Bytes of files and archives that were sent into sessions";
+        to.register_with_unit("session_files_received", help, Unit::Bytes, self.files_received_bytes.clone());
+        let help = "Bytes of files and archives that were fetched from sessions";
+        to.register_with_unit("session_files_sent", help, Unit::Bytes, self.files_sent_bytes.clone());
+    }
+
+    fn set(&self, counts: &Counts) {
+        for status in types::Status::ALL {
+            let count = i64::try_from(counts.of(status)).unwrap_or(i64::MAX);
+            self.by_status.get_or_create(&StatusLabels { status: status.name() }).set(count);
+        }
+    }
 }
 
 /// The cache of compile stages.
@@ -137,6 +173,7 @@ impl Metrics {
             client_running: Family::default(),
             client_started: Family::default(),
             cache: Cache::default(),
+            sessions: Sessions::default(),
         };
         metrics.register();
         metrics
@@ -171,6 +208,7 @@ impl Metrics {
         to.register("client_running_jobs", "Jobs that run, by client", self.client_running.clone());
         to.register("client_started_jobs", "Jobs that have left the queue, by client", self.client_started.clone());
         self.cache.register(to);
+        self.sessions.register(to);
     }
 
     /// A request was refused or failed.
@@ -216,6 +254,31 @@ impl Metrics {
     /// A client closed the connection before its job was over.
     pub fn hung_up(&self) {
         self.hung_up.inc();
+    }
+
+    /// A program was started in a session.
+    pub fn exec_started(&self) {
+        self.sessions.execs.inc();
+    }
+
+    /// A snapshot was made of a session.
+    pub fn snapshot_made(&self) {
+        self.sessions.snapshots.inc();
+    }
+
+    /// Bytes of files were sent into a session.
+    pub fn files_received(&self, bytes: usize) {
+        self.sessions.files_received_bytes.inc_by(bytes as u64);
+    }
+
+    /// Bytes of files were fetched from a session.
+    pub fn files_sent(&self, bytes: usize) {
+        self.sessions.files_sent_bytes.inc_by(bytes as u64);
+    }
+
+    /// Takes note of how many sessions there are, for the next text.
+    pub fn count_sessions(&self, counts: &Counts) {
+        self.sessions.set(counts);
     }
 
     /// Everything, in the text form of OpenMetrics; loads and availability are those of this moment.
@@ -288,6 +351,11 @@ mod tests {
         metrics.problem(Kind::QueueFull);
         metrics.problem(Kind::Internal);
         metrics.received(7);
+        metrics.exec_started();
+        metrics.snapshot_made();
+        metrics.files_received(3);
+        metrics.files_sent(4);
+        metrics.count_sessions(&Counts { active: 2, stopped: 1, ..Counts::default() });
         let clients = [ClientLoad { client: "judges".into(), queued: 3, running: 2, started: 9 }];
         let load = Load { queued: 3, running: 2, slots: 4 };
         let cache = CacheStats { hits: 5, errors: 1, entries: 7, bytes: 8192, ..CacheStats::default() };
@@ -305,6 +373,13 @@ mod tests {
             r#"codesandbox_client_queue_jobs{client="judges"} 3"#,
             r#"codesandbox_client_running_jobs{client="judges"} 2"#,
             r#"codesandbox_client_started_jobs_total{client="judges"} 9"#,
+            r#"codesandbox_sessions{status="active"} 2"#,
+            r#"codesandbox_sessions{status="paused"} 0"#,
+            r#"codesandbox_sessions{status="stopped"} 1"#,
+            "codesandbox_session_execs_total 1",
+            "codesandbox_session_snapshots_total 1",
+            "codesandbox_session_files_received_bytes_total 3",
+            "codesandbox_session_files_sent_bytes_total 4",
             "codesandbox_compile_cache_hits_total 5",
             "codesandbox_compile_cache_misses_total 0",
             "codesandbox_compile_cache_stores_total 0",

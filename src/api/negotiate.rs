@@ -30,8 +30,18 @@ impl Form {
 
 /// The form that a client likes best; a single answer where it does not care.
 pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    best_of(&Form::ALL, headers)
+}
+
+/// The form of a stream that a client likes best, where there is no single answer; lines where it does
+/// not care.
+pub(super) fn stream_form(headers: &HeaderMap) -> Result<Form, Problem> {
+    best_of(&[Form::Lines, Form::ServerSent], headers)
+}
+
+fn best_of(forms: &[Form], headers: &HeaderMap) -> Result<Form, Problem> {
     let not_acceptable = || {
-        let types: Vec<&str> = Form::ALL.iter().map(|form| form.media_type()).collect();
+        let types: Vec<&str> = forms.iter().map(|form| form.media_type()).collect();
         Problem {
             field: Some("Accept".to_owned()),
             ..Problem::new(Kind::NotAcceptable, "no form of answer is accepted")
@@ -39,10 +49,10 @@ pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
         .allowing(types)
     };
     if !headers.contains_key(ACCEPT) {
-        return Ok(Form::Single);
+        return forms.first().copied().ok_or_else(not_acceptable);
     }
     let mut best: Option<(f32, Form)> = None;
-    for form in Form::ALL {
+    for &form in forms {
         let quality = quality(headers, form.media_type());
         if quality > best.map_or(0.0, |(quality, _)| quality) {
             best = Some((quality, form));
@@ -116,6 +126,16 @@ mod tests {
             assert_eq!(chosen(accept), expected, "{accept}");
         }
         assert_eq!(form(&HeaderMap::new()).unwrap(), Form::Single);
+    }
+
+    #[test]
+    fn what_only_streams_has_no_single_answer() {
+        let chosen = |accept: &str| stream_form(&HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())])).ok();
+        assert_eq!(stream_form(&HeaderMap::new()).unwrap(), Form::Lines);
+        assert_eq!(chosen("*/*"), Some(Form::Lines));
+        assert_eq!(chosen("text/event-stream"), Some(Form::ServerSent));
+        assert_eq!(chosen("application/json, text/event-stream;q=0.1"), Some(Form::ServerSent));
+        assert_eq!(chosen("application/json"), None);
     }
 
     #[test]

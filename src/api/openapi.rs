@@ -6,7 +6,8 @@ use axum::response::IntoResponse;
 use hyper::header::CONTENT_TYPE;
 use utoipa::OpenApi;
 
-use super::{checks, inquiry, run, wire};
+use super::sessions::{attach, contexts, execs, files, life, output, ports, snapshots};
+use super::{checks, inquiry, run, sessions, wire};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,9 +20,54 @@ use super::{checks, inquiry, run, wire};
         inquiry::profiles,
         inquiry::health,
         inquiry::metrics,
-        document
+        document,
+        life::create,
+        life::list,
+        life::show,
+        life::update,
+        life::remove,
+        life::stop,
+        life::pause,
+        life::resume,
+        life::promote,
+        life::demote,
+        execs::create,
+        execs::list,
+        execs::show,
+        execs::remove,
+        execs::stdin,
+        execs::signal,
+        execs::resize,
+        output::output,
+        attach::attach,
+        files::read,
+        files::write,
+        files::remove,
+        files::stat,
+        files::list,
+        files::mkdir,
+        files::rename,
+        files::copy,
+        files::search,
+        files::watch,
+        files::archive,
+        files::extract,
+        snapshots::create,
+        snapshots::list,
+        snapshots::remove,
+        snapshots::rollback,
+        snapshots::export,
+        snapshots::fork,
+        snapshots::import,
+        contexts::create,
+        contexts::list,
+        contexts::remove,
+        contexts::execute,
+        contexts::interrupt,
+        contexts::restart,
+        ports::forward
     ),
-    components(schemas(wire::StreamEvent))
+    components(schemas(wire::StreamEvent, sessions::wire::AttachEvent, sessions::wire::AttachCommand))
 )]
 struct Description;
 

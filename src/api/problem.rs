@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -58,12 +58,24 @@ kinds! {
     BrokenBody = "broken-body", BAD_REQUEST, "The body broke off";
     /// The client may not use the profile.
     ForbiddenProfile = "forbidden-profile", FORBIDDEN, "The profile may not be used";
+    /// The page that asks is of another origin.
+    ForeignOrigin = "foreign-origin", FORBIDDEN, "The page is of another origin";
     /// No such path.
     NotFound = "not-found", NOT_FOUND, "Not found";
     /// No such job lives.
     UnknownRun = "unknown-run", NOT_FOUND, "No such run";
     /// No runtime fits the selector.
     UnknownRuntime = "unknown-runtime", NOT_FOUND, "No such runtime";
+    /// No such session of the client lives.
+    UnknownSession = "unknown-session", NOT_FOUND, "No such session";
+    /// The session has no such program.
+    UnknownExec = "unknown-exec", NOT_FOUND, "No such program";
+    /// The session has no such snapshot.
+    UnknownSnapshot = "unknown-snapshot", NOT_FOUND, "No such snapshot";
+    /// The session has no such context.
+    UnknownContext = "unknown-context", NOT_FOUND, "No such context";
+    /// The session has no such file.
+    NoSuchFile = "no-such-file", NOT_FOUND, "No such file";
     /// The path does not take this method.
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed";
     /// The client accepts none of the forms that there are.
@@ -74,22 +86,48 @@ kinds! {
     BrokenRuntime = "broken-runtime", CONFLICT, "The runtime is broken";
     /// The job was cancelled while it waited.
     Cancelled = "cancelled", CONFLICT, "The run was cancelled";
+    /// The session is not in a state for this.
+    WrongState = "wrong-state", CONFLICT, "Not with the session as it is";
+    /// The program has ended.
+    ExecFinished = "exec-finished", CONFLICT, "The program has ended";
+    /// The program has no terminal.
+    NoTerminal = "no-terminal", CONFLICT, "The program has no terminal";
+    /// There is a file already.
+    FileExists = "file-exists", CONFLICT, "The file exists";
+    /// What is at the path is not of the right kind, or may not be touched.
+    WrongFile = "wrong-file", CONFLICT, "Not with this file";
     /// The body is too large.
     BodyTooLarge = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large";
     /// The body is not declared to be JSON.
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
+    /// The file has no such bytes.
+    RangeNotSatisfiable = "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "The file has no such bytes";
     /// A field has a value that is not allowed.
     InvalidField = "invalid-field", UNPROCESSABLE_ENTITY, "A field is not valid";
+    /// The path is for WebSockets.
+    UpgradeRequired = "upgrade-required", UPGRADE_REQUIRED, "This is for WebSockets";
     /// The queue is full.
     QueueFull = "queue-full", TOO_MANY_REQUESTS, "The queue is full";
     /// The client has enough jobs in the queue.
     ClientQueueFull = "client-queue-full", TOO_MANY_REQUESTS, "Too many jobs of this client wait";
     /// Requests take too much memory.
     BodiesFull = "bodies-full", TOO_MANY_REQUESTS, "Too much data waits";
+    /// The client has as many as it may.
+    TooMany = "too-many", TOO_MANY_REQUESTS, "As many as may be";
     /// A sandbox was lost while its program ran.
     SandboxLost = "sandbox-lost", INTERNAL_SERVER_ERROR, "The sandbox was lost while the program ran";
     /// We failed.
     Internal = "internal", INTERNAL_SERVER_ERROR, "The service failed";
+    /// Nobody listens at the port.
+    PortClosed = "port-closed", BAD_GATEWAY, "Nobody listens at the port";
+    /// Who listens at the port does not speak HTTP.
+    BadGateway = "bad-gateway", BAD_GATEWAY, "No answer in HTTP";
+    /// Who listens at the port does not answer.
+    GatewayTimeout = "gateway-timeout", GATEWAY_TIMEOUT, "No answer in time";
+    /// The session's disk is full.
+    DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
+    /// The service keeps no sessions.
+    NoSessions = "no-sessions", SERVICE_UNAVAILABLE, "There are no sessions here";
     /// The service stops.
     Stopping = "stopping", SERVICE_UNAVAILABLE, "The service stops";
     /// The launcher does not answer.
@@ -134,7 +172,7 @@ impl Problem {
             allowed: None,
             near: None,
             job: None,
-            retry_after: (kind.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_UNAVAILABLE),
+            retry_after: matches!(kind, Kind::Stopping | Kind::Unavailable).then_some(RETRY_UNAVAILABLE),
         }
     }
 
@@ -219,7 +257,7 @@ impl Problem {
         Self::new(Kind::Stopping, "the service takes no new jobs and has not run this one")
     }
 
-    fn unavailable() -> Self {
+    pub(super) fn unavailable() -> Self {
         Self::new(Kind::Unavailable, "there is no launcher to run the job, or it went away")
     }
 }
@@ -229,12 +267,20 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.details()).expect("a problem has only text keys");
         let mut response = Response::new(axum::body::Body::new(Full::from(body)));
         *response.status_mut() = self.kind.status();
+        // For whoever counts answers.
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(after) = self.retry_after {
             // A header of 0 would have the client ask again at once, so parts of a second count as one.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.kind == Kind::UpgradeRequired {
+            // RFC 9110, section 15.5.22, and RFC 6455, section 4.4.
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(job) = self.job {
             headers.insert(JOB_HEADER, job_header(&job));

@@ -39,7 +39,7 @@ pub struct Accepted {
 /// The first thing that is not allowed, with the field and what would be allowed.
 pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota: &Quota) -> Result<Accepted, Problem> {
     let choice = runtime(&request.runtime, catalogue)?;
-    let (profile_name, profile) = profile(request.profile, config, quota)?;
+    let (profile_name, profile) = profile(request.profile, "default", config, quota)?;
     let run_limits = limits("limits", profile.run, request.limits, profile)?;
     let compile_limits = limits("compile_limits", profile.compile, request.compile_limits, profile)?;
     let files = files(request.files, &choice.runtime.language.main, config.service.input_files)?;
@@ -110,7 +110,7 @@ fn used(choice: &Choice<'_>) -> RuntimeUsed {
     }
 }
 
-fn runtime<'a>(selector: &str, catalogue: &'a Catalogue) -> Result<Choice<'a>, Problem> {
+pub(super) fn runtime<'a>(selector: &str, catalogue: &'a Catalogue) -> Result<Choice<'a>, Problem> {
     let (_, lot) = uuid::Uuid::new_v4().as_u64_pair();
     let choice = catalogue.draw(selector, lot).map_err(unknown_runtime)?;
     match &choice.runtime.health {
@@ -132,8 +132,13 @@ pub(super) fn unknown_runtime(unknown: UnknownRuntime) -> Problem {
     }
 }
 
-fn profile<'a>(name: Option<String>, config: &'a Config, quota: &Quota) -> Result<(String, &'a Profile), Problem> {
-    let name = name.unwrap_or_else(|| "default".to_owned());
+pub(super) fn profile<'a>(
+    name: Option<String>,
+    usual: &str,
+    config: &'a Config,
+    quota: &Quota,
+) -> Result<(String, &'a Profile), Problem> {
+    let name = name.unwrap_or_else(|| usual.to_owned());
     let allowed = || config.profiles.keys().map(String::as_str).filter(|name| quota.allows(name)).collect::<Vec<_>>();
     match config.profiles.get(&name) {
         Some(profile) if quota.allows(&name) => Ok((name, profile)),
@@ -146,7 +151,12 @@ fn profile<'a>(name: Option<String>, config: &'a Config, quota: &Quota) -> Resul
     }
 }
 
-fn limits(field: &str, normal: Limits, changes: Option<LimitChanges>, profile: &Profile) -> Result<Limits, Problem> {
+pub(super) fn limits(
+    field: &str,
+    normal: Limits,
+    changes: Option<LimitChanges>,
+    profile: &Profile,
+) -> Result<Limits, Problem> {
     normal.changed(&changes.unwrap_or_default(), &profile.maximum).map_err(|error| {
         Problem::field(format!("{field}.{}", error.field), error.to_string())
             .allowing(serde_json::json!({ "minimum": error.least, "maximum": error.most }))
@@ -220,7 +230,7 @@ fn fits_on_disk(files: &[(String, InputFile)], disk_bytes: u64) -> Result<(), Pr
 }
 
 /// Bytes that come either as text or as base64.
-fn bytes(field: &str, text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, Problem> {
+pub(super) fn bytes(field: &str, text: Option<String>, base64: Option<String>) -> Result<Option<Vec<u8>>, Problem> {
     match (text, base64) {
         (Some(_), Some(_)) => {
             Err(Problem::field(format!("{field}_base64"), format!("it contradicts {field}, which is there too"))
@@ -242,7 +252,7 @@ fn args(args: Vec<String>) -> Result<Vec<String>, Problem> {
     }
 }
 
-fn env(env: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
+pub(super) fn env(env: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Problem> {
     for (name, value) in &env {
         let wrong = if name.is_empty() {
             "a variable has an empty name"
@@ -283,7 +293,7 @@ fn outputs(patterns: Vec<String>) -> Result<Vec<String>, Problem> {
     Ok(patterns)
 }
 
-fn fits_in_a_stage(field: &str, line: &CommandLine, most: usize) -> Result<(), Problem> {
+pub(super) fn fits_in_a_stage(field: &str, line: &CommandLine, most: usize) -> Result<(), Problem> {
     let args = line.argv.iter().map(|arg| arg.len() + ARGUMENT_OVERHEAD);
     let env = line.env.iter().map(|(name, value)| name.len() + 1 + value.len() + ARGUMENT_OVERHEAD);
     let total: usize = args.chain(env).sum();

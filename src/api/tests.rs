@@ -128,7 +128,7 @@ async fn runtimes_are_the_same_at_both_paths() {
 async fn profiles_tell_their_maxima() {
     let json: Value = serde_json::from_slice(&bytes(get("/v1/profiles").await).await).unwrap();
     let names: Vec<&str> = json["profiles"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["agent", "build", "default", "judge"]);
+    assert_eq!(names, ["agent", "build", "default", "judge", "session"]);
     assert!(json["profiles"][0]["maximum"]["wall_time_ms"].as_u64().unwrap() > 0);
 }
 
@@ -140,12 +140,12 @@ async fn metrics_are_told() {
 
 #[test]
 fn the_documentation_names_every_route_problem_and_limit() {
-    let text = include_str!("../../docs/API.md");
+    let text = [include_str!("../../docs/API.md"), include_str!("../../docs/SESSIONS.md")].concat();
     let kinds = Kind::ALL.iter().map(|kind| format!("`{}`", kind.name()));
     let limits = crate::profile::Limits::FIELDS.iter().map(|limit| format!("`{limit}`"));
     let document: Value = serde_json::from_str(&openapi::text()).unwrap();
     let routes = document["paths"].as_object().unwrap().keys().cloned();
     for word in kinds.chain(limits).chain(routes) {
-        assert!(text.contains(&word), "docs/API.md lacks {word}");
+        assert!(text.contains(&word), "neither docs/API.md nor docs/SESSIONS.md has {word}");
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::{BackendError, Order, Started};
+use super::{BackendError, Order, Started, Tidings};
 use crate::jail::init::UnpackError;
 use crate::job::{Ending, EnforcedBy};
 use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
@@ -23,6 +23,10 @@ use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
 use crate::runtime::Checked;
 use crate::sys::{Errno, fs, socket};
+
+mod sessions;
+
+pub use sessions::Keeper;
 
 /// A launcher, connected or not.
 #[derive(Debug, Clone)]
@@ -61,6 +65,7 @@ struct Link {
     /// Where the answers for each lease go; `None` once the connection is broken.
     routes: Mutex<Option<HashMap<u64, mpsc::UnboundedSender<Answer>>>>,
     enforced_by: Mutex<Option<EnforcedBy>>,
+    tidings: sessions::Routes,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -127,6 +132,10 @@ impl Namespace {
         Ok(lease)
     }
 
+    pub(super) async fn keep(&self) -> Result<(Keeper, mpsc::UnboundedReceiver<Tidings>), BackendError> {
+        Keeper::over(self.link()?).await
+    }
+
     pub(super) async fn reload(&self) -> Result<(), BackendError> {
         self.link()?.send(&Request::Reload, &[]).await
     }
@@ -145,6 +154,7 @@ impl Link {
             socket: socket::watched(socket).map_err(|_| BackendError::Gone)?,
             routes: Mutex::new(Some(HashMap::new())),
             enforced_by: Mutex::new(None),
+            tidings: sessions::Routes::default(),
         });
         tokio::spawn(Arc::clone(&link).read());
         Ok(link)
@@ -175,12 +185,16 @@ impl Link {
                     tracing::error!("the launcher speaks version {version} of the protocol, this daemon {VERSION}");
                     break;
                 }
+                Ok(Reply::Session { session, ticket, event }) => {
+                    self.tidings.take(ticket, Tidings { session, event, descriptors });
+                }
                 Ok(reply) => self.route(reply, descriptors),
                 Err(_) => break,
             }
         }
         // Every lease that waits hears that nobody will answer.
         locked(&self.routes).take();
+        self.tidings.close();
     }
 
     fn route(&self, reply: Reply, descriptors: Vec<OwnedFd>) {
@@ -189,7 +203,7 @@ impl Link {
             return;
         };
         let (lease, last) = match &reply {
-            Reply::Welcome { .. } => return,
+            Reply::Welcome { .. } | Reply::Session { .. } => return,
             Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
             Reply::Started { lease, .. } | Reply::NotUnpacked { lease, .. } | Reply::Ended { lease, .. } => {
                 (*lease, false)

@@ -66,7 +66,8 @@ impl Arguments {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE` of an environment.
+pub(super) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         // Never a variable of ours: what the program sees is what the command line says.
         None => Err("write it as NAME=VALUE; variables of this shell are not passed on".to_owned()),

@@ -1,9 +1,11 @@
 //! The HTTP client: one connection to the API, be it a daemon's or the one in this process.
 
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, Response, header};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -15,6 +17,9 @@ use crate::daemon::DaemonError;
 /// Longest answer, or line of a streamed one. The last line has all output and all files, each
 /// limited by the service; this holds a service that has gone mad.
 const ANSWER_BYTES: usize = 512 << 20;
+
+/// The body of a request, whole or as it comes.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +38,9 @@ pub(super) enum ClientError {
     /// The connection broke.
     #[error("the connection to the service broke: {0}")]
     Broken(#[from] hyper::Error),
+    /// The same, on a connection that is none of HTTP any more.
+    #[error("the connection to the service broke: {0}")]
+    Lost(String),
     /// The request was refused, or the service failed.
     #[error("{0}")]
     Refused(Refusal),
@@ -53,7 +61,7 @@ impl ClientError {
 #[derive(Debug)]
 pub(super) struct Refusal {
     /// HTTP status.
-    status: u16,
+    pub(super) status: u16,
     /// The body, as it came.
     pub(super) body: Bytes,
 }
@@ -105,7 +113,7 @@ fn words(value: &Value) -> String {
 
 /// A connection.
 pub(super) struct Client {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
 }
 
 impl Client {
@@ -113,45 +121,70 @@ impl Client {
     pub(super) async fn over(stream: UnixStream) -> Result<Self, ClientError> {
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Ends with the connection; what went wrong on it is told to whoever waits for an answer.
-        tokio::spawn(async move { drop(connection.await) });
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(Self { sender })
     }
 
     /// The whole answer to GET.
     pub(super) async fn get(&mut self, path: &str) -> Result<Bytes, ClientError> {
-        let answer = self.ask(Method::GET, path, "application/json", Bytes::new()).await?;
-        whole(answer.into_body()).await
+        self.call(Method::GET, path, Vec::new()).await
     }
 
     /// The whole answer to POST.
     pub(super) async fn post(&mut self, path: &str, json: Vec<u8>) -> Result<Bytes, ClientError> {
-        let answer = self.ask(Method::POST, path, "application/json", json.into()).await?;
+        self.call(Method::POST, path, json).await
+    }
+
+    /// The whole answer to a request with a JSON body, or without one.
+    pub(super) async fn call(&mut self, method: Method, path: &str, json: Vec<u8>) -> Result<Bytes, ClientError> {
+        let answer = self.ask(request(method, path, JSON), full(json)).await?;
         whole(answer.into_body()).await
     }
 
     /// The answer to POST, line by line as it comes.
     pub(super) async fn follow(&mut self, path: &str, json: Vec<u8>) -> Result<Lines, ClientError> {
-        let answer = self.ask(Method::POST, path, "application/x-ndjson", json.into()).await?;
+        self.lines(Method::POST, path, json).await
+    }
+
+    /// The answer to a request, line by line as it comes.
+    pub(super) async fn lines(&mut self, method: Method, path: &str, json: Vec<u8>) -> Result<Lines, ClientError> {
+        let answer = self.ask(request(method, path, "application/x-ndjson"), full(json)).await?;
         Ok(Lines { body: answer.into_body(), pending: Vec::new(), searched: 0 })
     }
 
-    async fn ask(
+    /// The answer to GET as bytes, as they come.
+    pub(super) async fn download(&mut self, path: &str) -> Result<Incoming, ClientError> {
+        Ok(self.ask(request(Method::GET, path, "*/*"), full(Vec::new())).await?.into_body())
+    }
+
+    /// Sends bytes as they come; the whole answer.
+    pub(super) async fn upload(
         &mut self,
         method: Method,
         path: &str,
-        accept: &str,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "codesandbox")
-            .header(header::ACCEPT, accept)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .expect("paths and headers are constants of this module's callers");
-        let answer = self.sender.send_request(request).await?;
-        if answer.status().is_success() {
+        media: &'static str,
+        body: Body,
+    ) -> Result<Bytes, ClientError> {
+        let mut head = request(method, path, JSON);
+        head.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
+        whole(self.ask(head, body).await?.into_body()).await
+    }
+
+    /// Turns the connection into one of another protocol.
+    pub(super) async fn upgrade(mut self, path: &str, protocol: &'static str) -> Result<Upgraded, ClientError> {
+        let mut head = request(Method::GET, path, "*/*");
+        head.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        head.headers_mut().insert(header::UPGRADE, header::HeaderValue::from_static(protocol));
+        let answer = self.ask(head, full(Vec::new())).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ClientError::Strange(format!("no change to the protocol {protocol}")));
+        }
+        Ok(hyper::upgrade::on(answer).await?)
+    }
+
+    async fn ask(&mut self, head: Request<()>, body: Body) -> Result<Response<Incoming>, ClientError> {
+        let answer = self.sender.send_request(head.map(|()| body)).await?;
+        if answer.status().is_success() || answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let status = answer.status().as_u16();
@@ -159,6 +192,25 @@ impl Client {
     }
 }
 
+const JSON: &str = "application/json";
+
+fn request(method: Method, path: &str, accept: &str) -> Request<()> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "codesandbox")
+        .header(header::ACCEPT, accept)
+        .header(header::CONTENT_TYPE, JSON)
+        .body(())
+        .expect("headers are constants, and what is variable in a path is escaped")
+}
+
+/// A body that is there as a whole.
+pub(super) fn full(bytes: Vec<u8>) -> Body {
+    Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// All bytes of an answer.
 async fn whole(mut body: Incoming) -> Result<Bytes, ClientError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {

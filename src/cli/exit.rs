@@ -13,6 +13,8 @@ pub const FAILURE: u8 = 125;
 pub const NOT_STARTED: u8 = 126;
 /// Added to the number of the signal that ended the program.
 pub const SIGNAL_BASE: u8 = 128;
+/// The terminal is gone: SIGHUP, on top of [`SIGNAL_BASE`].
+pub const HUNG_UP: u8 = 129;
 /// Ctrl-C: SIGINT, on top of [`SIGNAL_BASE`].
 pub const INTERRUPTED: u8 = 130;
 /// Whoever read our output is gone: SIGPIPE, on top of [`SIGNAL_BASE`].

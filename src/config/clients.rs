@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Config, Service};
+use super::Config;
 use crate::profile::Profile;
 
 /// Highest weight: more would round to the same turns, and leave others next to none.
@@ -34,6 +34,8 @@ pub struct Client {
     pub queue_length: usize,
     /// Profiles that it may use.
     pub profiles: Vec<String>,
+    /// Most of its sessions at one time; absent: what others have who are in no client.
+    pub sessions: Option<usize>,
 }
 
 /// A user, by id or by name. A name of digits is an id.
@@ -69,6 +71,8 @@ impl fmt::Display for User {
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
     sections: BTreeMap<String, Client>,
+    /// Most sessions of a client that says nothing of its own.
+    sessions_per_client: usize,
     by_uid: HashMap<u32, Arc<Quota>>,
 }
 
@@ -87,23 +91,36 @@ pub struct Quota {
     pub queue_length_key: String,
     /// Profiles that may be used; `None` means all.
     pub profiles: Option<Vec<String>>,
+    /// Most sessions at one time; 0 means none at all.
+    pub sessions: usize,
+    /// Key of the configuration that `sessions` comes from.
+    pub sessions_key: String,
 }
+
+/// Key of what a client may have of sessions that says nothing of its own.
+const SESSIONS_PER_CLIENT: &str = "sessions.sessions_per_client";
 
 impl Quota {
     /// That of whoever is in no client, under this name.
     #[must_use]
-    pub fn of_one(name: &str, service: &Service) -> Self {
+    pub fn of_one(name: &str, config: &Config) -> Self {
         Self {
             client: name.into(),
             weight: 1,
             concurrency: 0,
-            queue_length: service.queue_length_per_client,
+            queue_length: config.service.queue_length_per_client,
             queue_length_key: "service.queue_length_per_client".to_owned(),
             profiles: None,
+            sessions: config.sessions.sessions_per_client,
+            sessions_key: SESSIONS_PER_CLIENT.to_owned(),
         }
     }
 
-    fn of_client(name: &str, client: &Client) -> Self {
+    fn of_client(name: &str, client: &Client, sessions_per_client: usize) -> Self {
+        let (sessions, sessions_key) = match client.sessions {
+            Some(own) => (own, format!("clients.{name}.sessions")),
+            None => (sessions_per_client, SESSIONS_PER_CLIENT.to_owned()),
+        };
         Self {
             client: name.into(),
             weight: client.weight,
@@ -111,6 +128,8 @@ impl Quota {
             queue_length: client.queue_length,
             queue_length_key: format!("clients.{name}.queue_length"),
             profiles: Some(client.profiles.clone()),
+            sessions,
+            sessions_key,
         }
     }
 
@@ -179,8 +198,8 @@ pub enum ClientFault {
 }
 
 impl Clients {
-    pub(super) fn new(sections: BTreeMap<String, Client>) -> Self {
-        Self { sections, by_uid: HashMap::new() }
+    pub(super) fn new(sections: BTreeMap<String, Client>, sessions_per_client: usize) -> Self {
+        Self { sections, sessions_per_client, by_uid: HashMap::new() }
     }
 
     /// Every client by name.
@@ -214,8 +233,9 @@ impl Clients {
     /// # Errors
     /// A user that the host does not have, or one that two clients have under different names.
     pub fn resolve(&mut self, find: &dyn Fn(&str) -> std::io::Result<Option<u32>>) -> Result<(), ClientsError> {
+        let quota = |name, client| Arc::new(Quota::of_client(name, client, self.sessions_per_client));
         let quotas: BTreeMap<&str, Arc<Quota>> =
-            self.iter().map(|(name, client)| (name, Arc::new(Quota::of_client(name, client)))).collect();
+            self.iter().map(|(name, client)| (name, quota(name, client))).collect();
         let mut by_uid: HashMap<u32, Arc<Quota>> = HashMap::new();
         for (client, index, user) in self.users() {
             let wrong = |fault| ClientsError { key: format!("clients.{client}.users[{index}]"), fault };
@@ -245,7 +265,7 @@ impl Config {
     /// What the client of this user may have.
     #[must_use]
     pub fn quota(&self, uid: u32) -> Arc<Quota> {
-        let alone = || Arc::new(Quota::of_one(&uid.to_string(), &self.service));
+        let alone = || Arc::new(Quota::of_one(&uid.to_string(), self));
         self.clients.by_uid.get(&uid).cloned().unwrap_or_else(alone)
     }
 
@@ -254,9 +274,9 @@ impl Config {
     #[must_use]
     pub fn quota_of(&self, client: &str) -> Option<Arc<Quota>> {
         let quota = match self.clients.sections.get(client) {
-            Some(section) => Quota::of_client(client, section),
+            Some(section) => Quota::of_client(client, section, self.clients.sessions_per_client),
             None if check_name(client).is_ok() => return None,
-            None => Quota::of_one(client, &self.service),
+            None => Quota::of_one(client, self),
         };
         Some(Arc::new(quota))
     }

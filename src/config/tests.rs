@@ -38,6 +38,8 @@ fn every_error_names_the_key_and_its_line() {
         ("{\"cache\": {\n \"entry_bytes\": 0}}", 2, "cache.entry_bytes: 0 is not from 1 to"),
         ("{\"cache\": {\n \"directory\": \"here\"}}", 2, "cache.directory: \"here\" is not an absolute path"),
         ("{\"cache\": {\n \"size\": 1}}", 2, "cache.size: unknown field `size`"),
+        ("{\"sessions\": {\n \"log_bytes\": 0}}", 2, "sessions.log_bytes: 0 is not from 4096 to"),
+        ("{\"sessions\": {\n \"number\": 1}}", 2, "sessions.number: unknown field `number`"),
         ("{\n \"service\": {},\n \"service\": {}\n}", 3, "service: this key stands twice"),
         ("{\n \"service\": {},\n}", 3, "this is not JSON"),
     ] {

@@ -1,6 +1,7 @@
 //! Reads the configuration: at start, to check it, and again while the daemon serves.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use nix::unistd::User;
 use tracing::{error, info, warn};
@@ -86,6 +87,9 @@ pub(super) async fn anew(path: Option<&Path>, state: &api::State) -> bool {
     }
     catalogue.inherit(&state.runtimes());
     let runtimes = catalogue.runtimes().len();
+    if let Some(sessions) = &state.sessions {
+        sessions.reconfigure(Arc::new(config.clone()));
+    }
     state.replace(config, catalogue);
     info!(runtimes, "the configuration is read anew");
     true

@@ -1,7 +1,6 @@
 //! Serves the API, or the metrics alone: accepts connections within limits, and finishes their answers at the end.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::api::{self, Client};
+use crate::api::{self, Client, Connection};
 
 use super::listen::Listener;
 
@@ -99,16 +98,19 @@ async fn serve_connection<I>(router: Router, stream: I, client: Client, mut stop
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (kept, released) = Connection::new(stopping.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(kept.clone());
         TowerToHyperService::new(router.clone()).call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = Box::pin(connection);
     let told_to_stop = async { drop(stopping.wait_for(|stopping| *stopping).await) };
     let ended = tokio::select! {
         result = connection.as_mut() => Some(result),
@@ -118,12 +120,16 @@ where
         Some(result) => result,
         None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            connection.as_mut().await
         }
     };
     if let Err(error) = result {
         debug!(uid = client.uid, %error, "a connection broke off");
     }
+    // The service is in it, and with it our own hold.
+    drop(connection);
+    // Where it was taken over, it still takes its place among the connections, and is waited for at the end.
+    released.until_released().await;
 }
 
 /// Connections by user.

@@ -127,8 +127,18 @@ impl Filter {
     pub fn of_init() -> Result<Self, FilterError> {
         let text = include_str!("../../profiles/seccomp/init.toml");
         let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
-        let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
-        Ok(Self { program: compile(&actions(&source, false)?, refused) })
+        Ok(Self { program: compile(&actions(&source, false)?, REFUSED) })
+    }
+
+    /// The filter of workers, which are not asked about themselves either. Whether one reaches a port is for
+    /// the sandbox's network and Landlock to say.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn of_worker() -> Result<Self, FilterError> {
+        let text = include_str!("../../profiles/seccomp/worker.toml");
+        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
+        Ok(Self { program: compile(&actions(&source, true)?, REFUSED) })
     }
 
     /// The BPF program.
@@ -207,6 +217,8 @@ const AUDIT_ARCHITECTURE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64, linux/audit.
 
 /// The kernel asks init.
 const HELD: u32 = libc::SECCOMP_RET_USER_NOTIF;
+/// The call fails with EPERM.
+const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
 
 /// Numbers from here on are the x32 ABI's on x86_64; syscall(2).
 const X32_BIT: u32 = 0x4000_0000;

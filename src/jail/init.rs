@@ -9,8 +9,10 @@
 
 mod build;
 mod collect;
+mod members;
 mod sample;
 mod unpack;
+pub(crate) mod workspace;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -29,35 +31,52 @@ use super::{At, StepError, program};
 use crate::plan::{Cause, Jail, Mark, SPEC_BYTES, Step, Watch};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, fs, seccomp, socket};
+use members::Members;
 
 pub use unpack::UnpackError;
 
 /// What the launcher tells init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The id maps are written.
+    /// The id maps are written. The stores of a workspace come along, where the sandbox has one.
     Mapped,
     /// A program was made, and waits for its orders. With it come its pidfd, the pipe for its orders,
     /// the pipe for marks, the socket from which its listener comes, and, for an interpreter that is to
     /// wait for its program, the pipe for its job.
     Program {
+        /// Names the program from here on.
+        exec: u64,
         /// Whether the first held call ends the program.
         kill_on_denial: bool,
     },
     /// Start the interpreter that is to wait; its spec, written by the launcher, comes along.
-    Boot,
+    Boot {
+        /// Which program.
+        exec: u64,
+    },
     /// Begin a job: write the files of the second memory file, where one comes along, and give the
     /// program the spec in the first.
     Go {
+        /// Which program.
+        exec: u64,
         /// What to watch, where no cgroup does.
         watch: Option<Watch>,
         /// How often to look, in microseconds.
         interval_us: u64,
     },
-    /// Kill every process but init.
-    Kill,
+    /// Kill a program and all that it has started.
+    Kill {
+        /// Which program.
+        exec: u64,
+    },
+    /// Stop every process but init, or let all go on; answered when that is so.
+    Freeze(bool),
+    /// Count the processes. Answered by [`Report::Census`].
+    Census,
     /// Look for files at this size and for a full disk.
     Inspect {
+        /// On whose behalf.
+        exec: u64,
         /// Largest size of a file, in bytes.
         file_size_bytes: u64,
     },
@@ -74,12 +93,18 @@ pub enum Report {
     Failed(Step, i32),
     /// The files of a job could not be written; the program goes on waiting.
     NotUnpacked(UnpackError),
-    /// The program has met a limit that init watches.
-    Exceeded(Cause),
-    /// The program is dead, and so is everything that it had started.
-    Finished(Finished),
+    /// This program has met a limit that init watches.
+    Exceeded(u64, Cause),
+    /// This program is dead, and, in the sandbox of a job, so is everything that it had started.
+    Finished(u64, Finished),
+    /// All is as [`Command::Freeze`] said.
+    Froze,
+    /// How many processes there are besides init.
+    Census(u64),
     /// What [`Command::Inspect`] found.
     Inspected {
+        /// On whose behalf.
+        exec: u64,
         /// Whether a file has the largest size that is allowed.
         file_at_limit: bool,
         /// Whether the writable file system is full.
@@ -143,7 +168,7 @@ pub fn start(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Resul
                 tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
                 process::leave(1);
             }
-            let status = serve(control).map_or(1, |()| 0);
+            let status = serve(control, jail.workspace.is_some()).map_or(1, |()| 0);
             process::leave(status);
         }
     }
@@ -167,23 +192,30 @@ fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errn
 }
 
 fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<(), StepError> {
-    match hear(control).at(Step::MapIds)? {
-        Some((Command::Mapped, _)) => {}
+    let stores = match hear(control).at(Step::MapIds)? {
+        Some((Command::Mapped, stores)) => stores,
         _ => process::leave(0), // the launcher could not write the maps, or is gone
-    }
+    };
     build::become_root(jail.identity).at(Step::BecomeInit)?;
     sethostname("sandbox").call("sethostname").at(Step::SetHostName)?;
     build::mount_proc().at(Step::MountProc)?;
     build::mask_proc().at(Step::MaskProc)?;
-    build::mount_scratch(jail).at(Step::MountScratch)?;
+    match &jail.workspace {
+        None => build::mount_scratch(jail).at(Step::MountScratch)?,
+        Some(overlay) => {
+            workspace::mount(&stores, overlay).and_then(|()| workspace::mount_terminals()).at(Step::MountScratch)?
+        }
+    }
+    drop(stores);
     build::confine().at(Step::ConfineInit)?;
     seccomp::install_plain(own_filter.program()).at(Step::ConfineInit)?;
     tell(control, &Report::Ready).at(Step::ConfineInit)
 }
 
-/// The program that waits or runs.
+/// A program that waits, runs, or has left processes behind.
 #[derive(Debug, Default)]
 struct Stage {
+    exec: u64,
     /// Readable when it has ended.
     main: Option<OwnedFd>,
     /// Where its orders go.
@@ -197,70 +229,100 @@ struct Stage {
     listener: Option<OwnedFd>,
     kill_on_denial: bool,
     refused: u64,
+    members: Members,
     sampler: Option<sample::Sampler>,
     finished: Finished,
     children_before: (Duration, u64),
 }
 
+/// Everything that init keeps while it serves.
+#[derive(Debug)]
+struct Serving<'a> {
+    control: BorrowedFd<'a>,
+    /// In the sandbox of a session programs come and go; in that of a job all dies with the one.
+    session: bool,
+    stages: Vec<Stage>,
+}
+
 /// Serves the launcher until it closes the socket.
-fn serve(control: BorrowedFd<'_>) -> Result<(), Errno> {
+fn serve(control: BorrowedFd<'_>, session: bool) -> Result<(), Errno> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&children), None).call("sigprocmask")?;
     let orphans = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
-    let mut stage = Stage::default();
+    let mut serving = Serving { control, session, stages: Vec::new() };
     loop {
-        let ready = wait(control, &orphans, &stage)?;
+        let ready = wait(control, &orphans, &serving.stages)?;
         if ready.orphans {
             while let Ok(Some(_)) = orphans.read_signal() {}
             reap();
         }
-        if ready.handover {
-            take_listener(&mut stage);
-        }
-        if ready.listener {
-            refuse(control, &mut stage)?;
-        }
-        if let Some(sampler) = &mut stage.sampler
-            && let Some(cause) = sampler.sample_if_due(&mut stage.finished, stage.children_before.0)
-        {
-            stage.finished.exceeded.get_or_insert(cause);
-            kill_all();
-            tell(control, &Report::Exceeded(cause))?;
+        for (stage, ready) in serving.stages.iter_mut().zip(&ready.stages) {
+            if ready.handover {
+                take_listener(stage);
+            }
+            if ready.listener {
+                refuse(control, session, stage)?;
+            }
+            if let Some(sampler) = &mut stage.sampler
+                && let Some(cause) =
+                    sampler.sample_if_due(&mut stage.members, &mut stage.finished, stage.children_before.0)
+            {
+                stage.finished.exceeded.get_or_insert(cause);
+                kill_stage(session, stage);
+                tell(control, &Report::Exceeded(stage.exec, cause))?;
+            }
         }
         // What the launcher says first: a job that it has begun may be over already.
         if ready.control {
             match hear(control)? {
-                Some((command, descriptors)) => obey(control, command, descriptors, &mut stage)?,
+                Some((command, descriptors)) => serving.obey(command, descriptors)?,
                 None => return Ok(()),
             }
-        } else if ready.main {
-            finish(control, std::mem::take(&mut stage))?;
+            continue;
         }
+        for index in (0..ready.stages.len()).rev().filter(|index| ready.stages[*index].main) {
+            if session {
+                leave_behind(control, &mut serving.stages[index])?;
+            } else {
+                finish(control, serving.stages.swap_remove(index))?;
+            }
+        }
+        // One that is over is kept for as long as what it has left behind may be refused something.
+        serving.stages.retain(|stage| stage.main.is_some() || stage.listener.is_some());
     }
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Ready {
     control: bool,
     orphans: bool,
+    /// Of each stage, in order.
+    stages: Vec<StageReady>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct StageReady {
     handover: bool,
     listener: bool,
     main: bool,
 }
 
-fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Ready, Errno> {
-    let timeout = match &stage.sampler {
-        Some(sampler) => {
+fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stages: &[Stage]) -> Result<Ready, Errno> {
+    let due = stages.iter().filter_map(|stage| stage.sampler.as_ref()).map(sample::Sampler::due).min();
+    let timeout = match due {
+        Some(due) => {
             // Rounded up: poll(2) counts in milliseconds, and must not spin on the rest of one.
-            let left = sampler.due().saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+            let left = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         }
         None => PollTimeout::NONE,
     };
     let mut entries = vec![PollFd::new(control, PollFlags::POLLIN), PollFd::new(orphans.as_fd(), PollFlags::POLLIN)];
-    let optional = [&stage.handover, &stage.listener, &stage.main];
-    entries.extend(optional.into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+    for stage in stages {
+        let optional = [&stage.handover, &stage.listener, &stage.main];
+        entries.extend(optional.into_iter().flatten().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+    }
     match poll(&mut entries, timeout) {
         Ok(_) | Err(Number::EINTR) => {}
         Err(errno) => {
@@ -269,70 +331,97 @@ fn wait(control: BorrowedFd<'_>, orphans: &SignalFd, stage: &Stage) -> Result<Re
     }
     let mut flags = entries.iter().map(|entry| entry.any().unwrap_or(false));
     let mut next = || flags.next().unwrap_or(false);
-    Ok(Ready {
-        control: next(),
-        orphans: next(),
-        handover: stage.handover.is_some() && next(),
-        listener: stage.listener.is_some() && next(),
-        main: stage.main.is_some() && next(),
-    })
+    let (control, orphans) = (next(), next());
+    let stages = stages
+        .iter()
+        .map(|stage| StageReady {
+            handover: stage.handover.is_some() && next(),
+            listener: stage.listener.is_some() && next(),
+            main: stage.main.is_some() && next(),
+        })
+        .collect();
+    Ok(Ready { control, orphans, stages })
 }
 
-fn obey(control: BorrowedFd<'_>, command: Command, descriptors: Vec<OwnedFd>, stage: &mut Stage) -> Result<(), Errno> {
-    let mut descriptors = descriptors.into_iter();
-    match command {
-        Command::Mapped => Ok(()),
-        Command::Program { kill_on_denial } => {
-            let [main, orders, marks, handover, job] = std::array::from_fn(|_| descriptors.next());
-            *stage = Stage {
-                main,
-                orders,
-                job,
-                marks,
-                handover,
-                kill_on_denial,
-                children_before: process::usage_of_children()?,
-                ..Stage::default()
-            };
-            // All is mounted: it may go on.
-            give(&stage.orders, b"!");
-            Ok(())
-        }
-        Command::Boot => {
-            let spec = descriptors.next().map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
-            give(&stage.orders.take(), &spec.unwrap_or_default());
-            Ok(())
-        }
-        Command::Go { watch, interval_us } => {
-            let (spec, archive) = (descriptors.next(), descriptors.next());
-            if let Some(archive) = archive
-                && let Err(error) = unpack::unpack(archive.as_fd())
-            {
-                return tell(control, &Report::NotUnpacked(error));
+impl Serving<'_> {
+    fn stage(&mut self, exec: u64) -> Option<&mut Stage> {
+        self.stages.iter_mut().find(|stage| stage.exec == exec)
+    }
+
+    fn obey(&mut self, command: Command, descriptors: Vec<OwnedFd>) -> Result<(), Errno> {
+        let (control, session) = (self.control, self.session);
+        let mut descriptors = descriptors.into_iter();
+        match command {
+            Command::Mapped => Ok(()),
+            Command::Program { exec, kill_on_denial } => {
+                let [main, orders, marks, handover, job] = std::array::from_fn(|_| descriptors.next());
+                let stage = Stage {
+                    exec,
+                    members: if session { Members::of(main.as_ref()) } else { Members::Everybody },
+                    main,
+                    orders,
+                    job,
+                    marks,
+                    handover,
+                    kill_on_denial,
+                    children_before: process::usage_of_children()?,
+                    ..Stage::default()
+                };
+                // All is mounted: it may go on.
+                give(&stage.orders, b"!");
+                self.stages.push(stage);
+                Ok(())
             }
-            let spec = spec.map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
-            stage.sampler = watch.map(|watch| sample::Sampler::new(watch, Duration::from_micros(interval_us)));
-            if let Some(marks) = &stage.marks {
-                // Before it is given: without this mark nothing of it has had any effect.
-                program::mark(marks.as_fd(), Mark::Given(process::monotonic_us()));
+            Command::Boot { exec } => {
+                let spec = descriptors.next().map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
+                if let Some(stage) = self.stage(exec) {
+                    give(&stage.orders.take(), &spec.unwrap_or_default());
+                }
+                Ok(())
             }
-            give(&stage.job.take().or(stage.orders.take()), &spec.unwrap_or_default());
-            Ok(())
-        }
-        Command::Kill => {
-            count_survivors(stage);
-            kill_all();
-            Ok(())
-        }
-        Command::Inspect { file_size_bytes } => {
-            let disk_full = sample::disk_is_full();
-            tell(control, &Report::Inspected { disk_full, file_at_limit: collect::has_file_of(file_size_bytes) })
-        }
-        Command::Collect => {
-            if let (Some(wanted), Some(pipe)) = (descriptors.next(), descriptors.next()) {
-                collect::collect(wanted.as_fd(), pipe)?;
+            Command::Go { exec, watch, interval_us } => {
+                let (spec, archive) = (descriptors.next(), descriptors.next());
+                if let Some(archive) = archive
+                    && let Err(error) = unpack::unpack(archive.as_fd())
+                {
+                    return tell(control, &Report::NotUnpacked(error));
+                }
+                let spec = spec.map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
+                let Some(stage) = self.stage(exec) else {
+                    // It has died meanwhile, which was told.
+                    return Ok(());
+                };
+                stage.sampler = watch.map(|watch| sample::Sampler::new(watch, Duration::from_micros(interval_us)));
+                if let Some(marks) = &stage.marks {
+                    // Before it is given: without this mark nothing of it has had any effect.
+                    program::mark(marks.as_fd(), Mark::Given(process::monotonic_us()));
+                }
+                give(&stage.job.take().or(stage.orders.take()), &spec.unwrap_or_default());
+                Ok(())
             }
-            tell(control, &Report::Collected)
+            Command::Kill { exec } => {
+                if let Some(stage) = self.stage(exec) {
+                    count_survivors(stage);
+                    kill_stage(session, stage);
+                }
+                Ok(())
+            }
+            Command::Freeze(on) => {
+                members::freeze(on);
+                tell(control, &Report::Froze)
+            }
+            Command::Census => tell(control, &Report::Census(members::census())),
+            Command::Inspect { exec, file_size_bytes } => {
+                let disk_full = sample::disk_is_full();
+                let file_at_limit = collect::has_file_of(file_size_bytes);
+                tell(control, &Report::Inspected { exec, disk_full, file_at_limit })
+            }
+            Command::Collect => {
+                if let (Some(wanted), Some(pipe)) = (descriptors.next(), descriptors.next()) {
+                    collect::collect(wanted.as_fd(), pipe)?;
+                }
+                tell(control, &Report::Collected)
+            }
         }
     }
 }
@@ -350,7 +439,7 @@ fn give(pipe: &Option<OwnedFd>, mut bytes: &[u8]) {
     }
 }
 
-/// The program has ended: ends what it leaves behind, and says what is known.
+/// The program of a job has ended: ends what it leaves behind, and says what is known.
 fn finish(control: BorrowedFd<'_>, mut over: Stage) -> Result<(), Errno> {
     count_survivors(&mut over);
     wait_until_alone();
@@ -358,12 +447,25 @@ fn finish(control: BorrowedFd<'_>, mut over: Stage) -> Result<(), Errno> {
     let spent = cpu.saturating_sub(over.children_before.0);
     over.finished.orphans_cpu_us = u64::try_from(spent.as_micros()).unwrap_or(u64::MAX);
     over.finished.orphans_peak_bytes = if peak > over.children_before.1 { peak } else { 0 };
-    tell(control, &Report::Finished(over.finished))
+    tell(control, &Report::Finished(over.exec, over.finished))
+}
+
+/// A program of a session has ended: says what is known. What it leaves behind goes on, and is still
+/// refused what it may not do, but is held by the session's limits alone.
+fn leave_behind(control: BorrowedFd<'_>, over: &mut Stage) -> Result<(), Errno> {
+    count_survivors(over);
+    (over.main, over.sampler, over.handover) = (None, None, None);
+    tell(control, &Report::Finished(over.exec, std::mem::take(&mut over.finished)))
+}
+
+/// Ends a program and all that it has started. Where a cgroup does that, the launcher does.
+fn kill_stage(session: bool, stage: &mut Stage) {
+    if session { stage.members.kill() } else { kill_all() }
 }
 
 fn count_survivors(stage: &mut Stage) {
     if let Some(sampler) = &stage.sampler {
-        sampler.count_survivors(&mut stage.finished);
+        sampler.count_survivors(&mut stage.members, &mut stage.finished);
     }
 }
 
@@ -378,7 +480,7 @@ fn take_listener(stage: &mut Stage) {
 }
 
 /// Refuses one held call and takes it down.
-fn refuse(control: BorrowedFd<'_>, stage: &mut Stage) -> Result<(), Errno> {
+fn refuse(control: BorrowedFd<'_>, session: bool, stage: &mut Stage) -> Result<(), Errno> {
     let Some(listener) = &stage.listener else {
         return Ok(());
     };
@@ -405,8 +507,8 @@ fn refuse(control: BorrowedFd<'_>, stage: &mut Stage) -> Result<(), Errno> {
     }
     if stage.kill_on_denial || stage.refused >= REFUSALS {
         stage.finished.exceeded.get_or_insert(Cause::Denied);
-        kill_all();
-        return tell(control, &Report::Exceeded(Cause::Denied));
+        kill_stage(session, stage);
+        return tell(control, &Report::Exceeded(stage.exec, Cause::Denied));
     }
     match seccomp::refuse(listener.as_fd(), notification.id, Number::EPERM) {
         // ENOENT: the caller died while it was held.

@@ -4,30 +4,48 @@
 //! and exec the program waits for its arguments: for a moment, or, in a parked sandbox, for as long as
 //! nobody has work for it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use caps::{CapSet, CapsHashSet};
 use nix::errno::Errno as Number;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::Resource;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
 
-use super::{At, StepError, capability_error, restrict};
-use crate::plan::{Identity, Mark, PROGRAM_ID, Rlimits, SPEC_BYTES, Spec, Step};
+use super::{At, StepError, capability_error, restrict, worker};
+use crate::plan::{Identity, Mark, Orders, PROGRAM_ID, Rlimits, SPEC_BYTES, Size, Spec, Step};
 use crate::sys::process::{self, Child, Side, Stream};
 use crate::sys::seccomp::{self, Instruction};
-use crate::sys::{Call, Errno, namespace, socket};
+use crate::sys::{Call, Errno, namespace, socket, terminal};
 
 /// Where an interpreter that was started before its program is known reads what to run.
 pub const JOB_DESCRIPTOR: i32 = 3;
 /// Where it says that it is ready.
 pub const READY_DESCRIPTOR: i32 = 4;
+
+/// What becomes of a program.
+#[derive(Debug, Clone, Copy)]
+pub enum Role<'a> {
+    /// It is executed.
+    Program,
+    /// It is executed, as an interpreter that waits for its program at [`JOB_DESCRIPTOR`] and says at
+    /// [`READY_DESCRIPTOR`] that it is ready.
+    Interpreter([BorrowedFd<'a>; 2]),
+    /// It is executed on a terminal of the sandbox, which is made for it; the other end of that goes to
+    /// this socket.
+    Terminal(Size, BorrowedFd<'a>),
+    /// It is code of ours, which serves whoever is at the other end of its standard input, a socket.
+    Worker,
+}
 
 /// What a program is made with.
 #[derive(Debug)]
@@ -46,12 +64,14 @@ pub struct Start<'a> {
     pub marks: BorrowedFd<'a>,
     /// Where the descriptor goes on which refused calls are told: init's end reads it.
     pub listener: BorrowedFd<'a>,
-    /// For an interpreter that waits for its program: [`JOB_DESCRIPTOR`] and [`READY_DESCRIPTOR`].
-    pub warm: Option<[BorrowedFd<'a>; 2]>,
+    /// What becomes of it.
+    pub role: Role<'a>,
     /// Where it is executed.
     pub directory: &'a Path,
     /// Whether internet sockets are allowed, on the loopback device.
     pub loopback: bool,
+    /// Whether the sandbox has terminals of its own.
+    pub terminals: bool,
     /// Who it becomes.
     pub identity: Identity,
     /// The system call filter.
@@ -113,24 +133,56 @@ fn become_program(start: &Start<'_>) -> Result<std::convert::Infallible, StepErr
     prctl::set_pdeathsig(Signal::SIGKILL).call("prctl").at(Step::DieWithLauncher)?;
     seccomp::no_new_privileges().at(Step::NoNewPrivileges)?;
     await_mounts(start.orders).at(Step::AwaitMounts)?;
-    restrict::restrict(start.loopback).at(Step::RestrictFiles)?;
+    if let Role::Terminal(size, handover) = start.role {
+        take_terminal(size, handover).at(Step::TakeTerminal)?;
+    }
+    restrict::restrict(start.loopback, start.terminals).at(Step::RestrictFiles)?;
     reset_signals().at(Step::FilterSyscalls)?;
+    if matches!(start.role, Role::Worker) {
+        return work(start);
+    }
     let listener = seccomp::install(start.filter).at(Step::FilterSyscalls)?;
     socket::send(start.listener, b"listener", &[listener.as_fd()]).at(Step::FilterSyscalls)?;
     drop(listener);
-    let (argv, env) = read_spec(start.orders).at(Step::ReadSpec)?;
+    let orders = read_orders(start.orders).at(Step::ReadSpec)?;
     // An earlier program may have closed its own directory, and then this one can't be started.
-    chdir(start.directory).call("chdir").at(Step::Execute)?;
+    let directory =
+        orders.directory.as_deref().map_or(start.directory, |directory| Path::new(OsStr::from_bytes(directory)));
+    chdir(directory).call("chdir").at(Step::Execute)?;
     // Where this is an interpreter that waits, its program is not executed but read.
-    let marks = match start.warm {
-        None => start.marks.try_clone_to_owned().call("dup").at(Step::Execute)?,
-        Some(descriptors) => hand_down(start.marks, descriptors).at(Step::Execute)?,
+    let marks = match start.role {
+        Role::Interpreter(descriptors) => hand_down(start.marks, descriptors).at(Step::Execute)?,
+        _ => start.marks.try_clone_to_owned().call("dup").at(Step::Execute)?,
     };
     mark(marks.as_fd(), Mark::Executing(process::monotonic_us()));
-    let program = argv.first().cloned().unwrap_or_default();
-    let Err(errno) = execve(&program, &argv, &env).call("execve");
+    let program = orders.argv.first().cloned().unwrap_or_default();
+    let Err(errno) = execve(&program, &orders.argv, &orders.env).call("execve");
     mark(marks.as_fd(), Mark::Failed(Step::Execute, errno.errno as i32));
     process::leave(127)
+}
+
+/// Becomes code of ours. Its filter lets it make no more than the calls that its work takes, so what it needs
+/// besides is got before; its orders are no more to it than the name of the work.
+fn work(start: &Start<'_>) -> Result<std::convert::Infallible, StepError> {
+    let orders = read_orders(start.orders).at(Step::ReadSpec)?;
+    let worker = worker::Worker::prepare().at(Step::Execute)?;
+    mark(start.marks, Mark::Executing(process::monotonic_us()));
+    seccomp::install_plain(start.filter).at(Step::FilterSyscalls)?;
+    process::leave(worker.serve(orders.argv.first().map_or(b"", |name| name.to_bytes())))
+}
+
+/// Makes a terminal in the sandbox's own instance of devpts(5), becomes the leader of its session and
+/// puts it in the place of the three streams.
+fn take_terminal(size: Size, handover: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let ours = nix::fcntl::open("/dev/pts/ptmx", flags, Mode::empty()).call("open")?;
+    let theirs = terminal::peer(ours.as_fd())?;
+    terminal::set_window(ours.as_fd(), terminal::Window { rows: size.rows, columns: size.columns })?;
+    terminal::make_controlling(theirs.as_fd())?;
+    for stream in [Stream::Input, Stream::Output, Stream::Error] {
+        process::become_stream(theirs.as_fd(), stream)?;
+    }
+    socket::send(handover, b"terminal", &[ours.as_fd()])
 }
 
 /// Makes the streams 0, 1 and 2 and closes everything else that a step does not need; the rest
@@ -140,7 +192,11 @@ fn close_descriptors(start: &Start<'_>) -> Result<(), Errno> {
         process::become_stream(*fd, stream)?;
     }
     let mut kept = vec![start.init, start.orders, start.marks, start.listener];
-    kept.extend(start.warm.into_iter().flatten());
+    match start.role {
+        Role::Interpreter(descriptors) => kept.extend(descriptors),
+        Role::Terminal(_, handover) => kept.push(handover),
+        Role::Program | Role::Worker => {}
+    }
     process::close_all_but(&kept)
 }
 
@@ -167,9 +223,7 @@ fn await_mounts(orders: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-type Strings = Vec<std::ffi::CString>;
-
-fn read_spec(orders: BorrowedFd<'_>) -> Result<(Strings, Strings), Errno> {
+fn read_orders(orders: BorrowedFd<'_>) -> Result<Orders, Errno> {
     let mut bytes = Vec::new();
     let orders = File::from(orders.try_clone_to_owned().call("dup")?);
     orders.take(SPEC_BYTES as u64).read_to_end(&mut bytes).call("read")?;

@@ -16,27 +16,34 @@ const WRITABLE: [&str; 3] = ["/workspace", "/tmp", "/dev/shm"];
 /// Devices that it may read and write.
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
+/// Terminals of a session's sandbox, and what leads to them.
+const TERMINALS: [&str; 2] = ["/dev/pts", "/dev/tty"];
+
 /// Holds the calling process and its descendants to these paths, forbids TCP unless `loopback`,
-/// and keeps signals and abstract sockets within the sandbox.
+/// and keeps signals and abstract sockets within the sandbox. In that of a session the namespaces alone do so:
+/// Landlock would keep its programs from one another.
 ///
 /// # Errors
 /// ENOSYS or EOPNOTSUPP where the kernel has no Landlock.
-pub(super) fn restrict(loopback: bool) -> Result<(), Errno> {
-    let status = enforce(loopback).map_err(|_| Errno { call: "landlock_restrict_self", errno: Number::last() })?;
+pub(super) fn restrict(loopback: bool, session: bool) -> Result<(), Errno> {
+    let status =
+        enforce(loopback, session).map_err(|_| Errno { call: "landlock_restrict_self", errno: Number::last() })?;
     if status == RulesetStatus::NotEnforced {
         return Err(Errno { call: "landlock_create_ruleset", errno: Number::EOPNOTSUPP });
     }
     Ok(())
 }
 
-fn enforce(loopback: bool) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
+fn enforce(loopback: bool, session: bool) -> Result<RulesetStatus, Box<dyn std::error::Error>> {
     let everything = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))?
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(everything)?
-        .scope(Scope::from_all(NEWEST))?;
+        .handle_access(everything)?;
+    if !session {
+        ruleset = ruleset.scope(Scope::from_all(NEWEST))?;
+    }
     if !loopback {
         ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST))?;
     }
@@ -44,7 +51,8 @@ fn enforce(loopback: bool) -> Result<RulesetStatus, Box<dyn std::error::Error>> 
     for path in WRITABLE {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, everything))?;
     }
-    for path in DEVICES {
+    let terminals = TERMINALS.iter().filter(|_| session);
+    for path in DEVICES.iter().chain(terminals) {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, access))?;
     }

@@ -16,16 +16,18 @@ use crate::sys::process::{self, Side};
 use crate::sys::{Call, Errno, Result, namespace};
 
 /// Directories that every sandbox has: mount points of init, and places that programs expect.
-const DIRECTORIES: [&str; 10] =
-    ["dev", "dev/shm", "etc", "proc", "runtime", "runtime/bin", "tmp", "workspace", "var", "var/tmp"];
+const DIRECTORIES: [&str; 11] =
+    ["dev", "dev/pts", "dev/shm", "etc", "proc", "runtime", "runtime/bin", "tmp", "workspace", "var", "var/tmp"];
 /// Devices that every sandbox has.
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// `/dev/tty` is whatever terminal the one who opens it has; tty(4).
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Links of `/dev`, as every Linux system has them.
-const DEVICE_LINKS: [(&str, &str); 4] = [
+const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 
 /// Where the new root is mounted while it is built: a directory that every host has and that no

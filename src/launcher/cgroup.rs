@@ -25,7 +25,7 @@ const SUPERVISOR_WEIGHT: &str = "10000";
 /// Controllers without which limits are not held by cgroups.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers that are used where they are there.
-const USEFUL: [&str; 4] = ["cpu", "io", "memory", "pids"];
+const USEFUL: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// Whether this process may make cgroups, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +53,7 @@ pub fn delegation() -> Delegation {
         group.pop();
     }
     let controllers = fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
-    if let Some(missing) = NEEDED.iter().find(|name| !controllers.split_ascii_whitespace().any(|there| there == **name))
-    {
+    if let Some(missing) = NEEDED.iter().find(|name| !has_word(&controllers, name)) {
         return Delegation::Absent(format!("the controller {missing} is not available in {}", group.display()));
     }
     if !group.join("memory.peak").exists() {
@@ -101,7 +100,7 @@ pub(super) fn adopt(root: &Path, owner: Option<u32>) -> Result<()> {
         }
     }
     let there = fs::read_to_string(root.join("cgroup.controllers")).call("read")?;
-    for controller in USEFUL.iter().filter(|name| there.split_ascii_whitespace().any(|there| there == **name)) {
+    for controller in USEFUL.iter().filter(|name| has_word(&there, name)) {
         fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")).call("write")?;
     }
     // Else launcher and inits together would get as little as one program of many that never rest, and
@@ -122,9 +121,10 @@ impl Tree {
     /// The tree below a group that was adopted; removes leaves that a launcher before left.
     pub(super) fn new(root: PathBuf) -> Self {
         for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with("leaf-") {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("leaf-") || name.to_string_lossy().starts_with("session-") {
                 // One that still holds something is not ours to remove; a new name is used anyway.
-                drop(fs::remove_dir(entry.path()));
+                remove_group(&entry.path());
             }
         }
         Self { root, free: Vec::new(), made: 0 }
@@ -138,7 +138,7 @@ impl Tree {
         self.made += 1;
         let path = self.root.join(format!("leaf-{}-{}", std::process::id(), self.made));
         fs::create_dir(&path).call("mkdir")?;
-        Leaf::new(path)
+        Leaf::new(path, None)
     }
 
     /// Takes a leaf back whose processes are dead; it is used again where its peaks can be told
@@ -151,6 +151,15 @@ impl Tree {
         }
     }
 
+    /// A group for a session, with the limits of all its programs together.
+    pub(super) fn group(&mut self, limits: &Limits) -> Result<Group> {
+        self.made += 1;
+        let path = self.root.join(format!("session-{}-{}", std::process::id(), self.made));
+        fs::create_dir(&path).call("mkdir")?;
+        let group = Group { leaf: Leaf::new(path, None)?, made: 0 };
+        group.set_up(limits)
+    }
+
     /// Removes every leaf that waits.
     pub(super) fn clear(&mut self) {
         for leaf in self.free.drain(..) {
@@ -159,10 +168,115 @@ impl Tree {
     }
 }
 
+/// The group of a session: one leaf below it for each program.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// What a leaf and a group have in common: limits and counters.
+    leaf: Leaf,
+    made: u64,
+}
+
+impl Group {
+    fn set_up(mut self, limits: &Limits) -> Result<Self> {
+        let prepared = self.leaf.prepare(limits).and_then(|()| {
+            // Each program with its own limit is killed alone.
+            fs::write(self.leaf.path.join("memory.oom.group"), "0").call("write")?;
+            let there = fs::read_to_string(self.leaf.path.join("cgroup.controllers")).call("read")?;
+            for controller in NEEDED.iter().chain(&["io"]).filter(|name| has_word(&there, name)) {
+                fs::write(self.leaf.path.join("cgroup.subtree_control"), format!("+{controller}")).call("write")?;
+            }
+            Ok(())
+        });
+        match prepared {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.remove();
+                Err(error)
+            }
+        }
+    }
+
+    /// A new leaf for one program.
+    pub(super) fn leaf(&mut self) -> Result<Leaf> {
+        self.made += 1;
+        let path = self.leaf.path.join(format!("exec-{}", self.made));
+        fs::create_dir(&path).call("mkdir")?;
+        Leaf::new(path, Some(&self.leaf.path))
+    }
+
+    /// Stops all processes, or lets them go on. They have stopped when [`Group::is_frozen`] says so.
+    pub(super) fn freeze(&self, on: bool) -> Result<()> {
+        fs::write(self.leaf.path.join("cgroup.freeze"), if on { "1" } else { "0" }).call("write")
+    }
+
+    /// Whether everything in it has stopped.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.leaf.flat("cgroup.events", "frozen") == 1
+    }
+
+    /// Processor time of all that ever ran in it, in microseconds.
+    pub(super) fn cpu_us(&self) -> u64 {
+        self.leaf.cpu_us()
+    }
+
+    /// Has the kernel take back so much of its memory as it can do without; what is nowhere but in
+    /// memory stays, for there is no swap.
+    pub(super) fn reclaim(&self) {
+        // It tells EAGAIN where it could take back less, which is as good.
+        drop(fs::write(self.leaf.path.join("memory.reclaim"), self.leaf.number("memory.current").to_string()));
+    }
+
+    /// Holds it to these processors, or to none in particular. The kernel would take the number of one that
+    /// is not there, and then let the group have all.
+    pub(super) fn pin(&self, processors: &[u32]) -> std::result::Result<(), String> {
+        let above = self.leaf.path.parent().unwrap_or(&self.leaf.path);
+        let Ok(there) = fs::read_to_string(above.join("cpuset.cpus.effective")) else {
+            return Err("the controller cpuset is not handed to the launcher".to_owned());
+        };
+        if let Some(missing) = processors.iter().find(|number| !is_listed(there.trim(), **number)) {
+            return Err(format!("processor {missing} is none of those that sessions may have: {}", there.trim()));
+        }
+        let list = processors.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        // An empty list stands for all; the newline makes it a write that is not empty.
+        let written = fs::write(self.leaf.path.join("cpuset.cpus"), format!("{list}\n")).call("write");
+        written.map_err(|errno| errno.to_string())
+    }
+
+    /// Removes it and its leaves; every process in it is dead.
+    pub(super) fn remove(self) {
+        remove_group(&self.leaf.path);
+    }
+}
+
+/// Removes a group and those below it. Where something is left in one, the next launcher removes it.
+fn remove_group(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            drop(fs::remove_dir(entry.path()));
+        }
+    }
+    drop(fs::remove_dir(path));
+}
+
+/// Whether a number is in a list as the kernel writes it: `0-3,8`.
+fn is_listed(list: &str, number: u32) -> bool {
+    let number_of = |text: &str| text.parse::<u32>().ok();
+    list.split(',').any(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        number_of(first).zip(number_of(last)).is_some_and(|(first, last)| (first..=last).contains(&number))
+    })
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split_ascii_whitespace().any(|there| there == word)
+}
+
 /// One leaf group.
 #[derive(Debug)]
 pub(super) struct Leaf {
     path: PathBuf,
+    /// Where forks are counted that were refused by the limit of all programs of a session together.
+    refused_above: Option<PathBuf>,
     directory: OwnedFd,
     /// The reset of `memory.peak` holds for the descriptor that wrote it.
     peak: File,
@@ -197,13 +311,14 @@ pub(super) struct LeafUsage {
 }
 
 impl Leaf {
-    fn new(path: PathBuf) -> Result<Self> {
+    fn new(path: PathBuf, above: Option<&Path>) -> Result<Self> {
         let directory = File::open(&path).call("open")?.into();
         let peak = File::options().read(true).write(true).open(path.join("memory.peak"));
         // Read-only before Linux 6.12, which has no reset.
         let peak = peak.or_else(|_| File::open(path.join("memory.peak"))).call("open")?;
         Ok(Self {
             path,
+            refused_above: above.map(|above| above.join("pids.events.local")),
             directory,
             peak,
             before: Counters::default(),
@@ -281,6 +396,11 @@ impl Leaf {
         }
     }
 
+    /// Whether anything lives in it.
+    pub(super) fn is_populated(&self) -> bool {
+        self.flat("cgroup.events", "populated") == 1
+    }
+
     /// `pids.peak` can't be reset, but one that never rose above 1 tells the next program's as well.
     pub(super) fn can_be_used_again(&mut self) -> bool {
         !self.killed
@@ -300,10 +420,15 @@ impl Leaf {
         Counters {
             cpu_us: self.flat("cpu.stat", "usage_usec"),
             oom_kills: self.flat("memory.events", "oom_kill"),
-            pids_refused: self.flat("pids.events", "max"),
+            pids_refused: self.flat("pids.events", "max") + self.refused_above(),
             read_bytes,
             written_bytes,
         }
+    }
+
+    /// Since Linux 6.11 a refusal is counted where the limit is, and before, where the program is.
+    fn refused_above(&self) -> u64 {
+        self.refused_above.as_ref().map_or(0, |path| value_of(path, "max"))
     }
 
     fn memory_peak(&mut self) -> u64 {
@@ -318,9 +443,7 @@ impl Leaf {
 
     /// A value of a file of `key value` lines.
     fn flat(&self, file: &str, key: &str) -> u64 {
-        let text = fs::read_to_string(self.path.join(file)).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+        value_of(&self.path.join(file), key)
     }
 
     fn io(&self) -> (u64, u64) {
@@ -332,7 +455,26 @@ impl Leaf {
     }
 }
 
+/// A value of a file of `key value` lines; 0 where there is none.
+fn value_of(path: &Path, key: &str) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Errors of `cgroups-rs` keep no errno of their own; the failed write was the last call.
 fn last_error() -> Errno {
     Errno { call: "write", errno: Number::last() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_listed;
+
+    #[test]
+    fn lists_of_processors_are_read_as_the_kernel_writes_them() {
+        let listed: Vec<u32> = (0..12).filter(|number| is_listed("0-2,5,9-10", *number)).collect();
+        assert_eq!(listed, [0, 1, 2, 5, 9, 10]);
+        assert!(!is_listed("", 0));
+    }
 }

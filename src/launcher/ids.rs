@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::LauncherError;
-use crate::plan::Identity;
+use crate::plan::{Identity, PROGRAM_ID};
 
 /// A part of the range of ids that no other launcher uses while the lock is held.
 #[derive(Debug)]
@@ -21,9 +21,11 @@ pub(super) struct Block {
     pub(super) lock: Flock<File>,
 }
 
-/// Ids that one launcher needs for so many sandboxes: two for each, and one for itself.
+/// Ids that one launcher needs for so many sandboxes: two for each, and one for itself; and in any case
+/// that by which files of workspaces are known, which is no sandbox's own on any path that it can reach.
 pub(super) fn needed(sandboxes: usize) -> u32 {
-    u32::try_from(sandboxes).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(1)
+    let own = u32::try_from(sandboxes).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(1);
+    own.max(PROGRAM_ID + 1)
 }
 
 /// Takes a free block out of a range; launchers of one user agree by locks in one directory.

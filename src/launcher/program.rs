@@ -9,8 +9,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::pipe2;
 
-use crate::jail::program::{self, Start};
-use crate::plan::{Identity, Mark};
+use crate::jail::program::{self, Role, Start};
+use crate::plan::{Identity, Mark, Size};
 use crate::sys::process::{self, Child};
 use crate::sys::seccomp::Instruction;
 use crate::sys::{Call, Errno, socket};
@@ -22,12 +22,28 @@ const MARKS_BYTES: u64 = 256;
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) child: Child,
-    /// The other ends of its standard input, output and error, until its job is given to it.
-    pub(super) streams: Option<[OwnedFd; 3]>,
+    /// The other ends of its standard input, output and error, until its job is given to it; of a worker
+    /// the other end of its socket. A program on a terminal has none at first.
+    pub(super) streams: Option<Vec<OwnedFd>>,
     pub(super) marks: Marks,
     /// Where an interpreter that is to wait says that it is ready.
     pub(super) ready: Option<OwnedFd>,
+    /// Where the other end of its terminal comes from.
+    pub(super) terminal: Option<OwnedFd>,
     warm: bool,
+}
+
+/// What a program is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose<'a> {
+    /// To be executed.
+    Program,
+    /// To be an interpreter that starts here and waits for its program.
+    Interpreter(&'a Path),
+    /// To be executed on a terminal of this size.
+    Terminal(Size),
+    /// To be code of ours.
+    Worker,
 }
 
 /// The pipe in which init and the program leave word; it holds all of it until the end.
@@ -52,9 +68,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) init: BorrowedFd<'a>,
     pub(super) home: BorrowedFd<'a>,
     pub(super) cgroup: Option<BorrowedFd<'a>>,
-    /// Where an interpreter starts that is to wait for its program.
-    pub(super) warm: Option<&'a Path>,
+    pub(super) purpose: Purpose<'a>,
     pub(super) loopback: bool,
+    /// Whether the sandbox is a session's.
+    pub(super) session: bool,
     pub(super) identity: Identity,
     pub(super) filter: &'a [Instruction],
 }
@@ -64,18 +81,16 @@ impl Program {
     pub(super) fn make(around: &Surroundings<'_>) -> Result<(Self, Vec<OwnedFd>), String> {
         let text = |errno: Errno| errno.to_string();
         let pipe = || pipe2(OFlag::O_CLOEXEC).call("pipe2").map_err(text);
-        let (input, input_writer) = pipe()?;
-        let (output_reader, output) = pipe()?;
-        let (error_reader, error) = pipe()?;
-        // The pipes are ours, and the program is another user: it may open /dev/stdin and the like.
-        for stream in [&input, &output, &error] {
-            fchmod(stream, Mode::from_bits_truncate(0o666)).call("fchmod").map_err(text)?;
-        }
+        let (theirs, ours) = streams(around.purpose).map_err(text)?;
         let (orders, orders_writer) = pipe()?;
         let (marks, marks_writer) = pipe()?;
         socket::set_nonblocking(marks.as_fd()).map_err(text)?;
         let (handover, listener) = socket::pair().map_err(text)?;
-        let warm = around.warm.map(|_| Ok::<_, String>((pipe()?, pipe()?))).transpose()?;
+        let warm = matches!(around.purpose, Purpose::Interpreter(_))
+            .then(|| Ok::<_, String>((pipe()?, pipe()?)))
+            .transpose()?;
+        let terminal = matches!(around.purpose, Purpose::Terminal(_)).then(socket::pair).transpose().map_err(text)?;
+        let [input, output, error] = &theirs;
         let child = program::start(&Start {
             init: around.init,
             home: around.home,
@@ -84,9 +99,18 @@ impl Program {
             orders: orders.as_fd(),
             marks: marks_writer.as_fd(),
             listener: listener.as_fd(),
-            warm: warm.as_ref().map(|((job, _), (_, ready))| [job.as_fd(), ready.as_fd()]),
-            directory: around.warm.unwrap_or(Path::new("/workspace")),
+            role: match (around.purpose, &warm, &terminal) {
+                (_, Some(((job, _), (_, ready))), _) => Role::Interpreter([job.as_fd(), ready.as_fd()]),
+                (Purpose::Terminal(size), _, Some((theirs, _))) => Role::Terminal(size, theirs.as_fd()),
+                (Purpose::Worker, ..) => Role::Worker,
+                _ => Role::Program,
+            },
+            directory: match around.purpose {
+                Purpose::Interpreter(directory) => directory,
+                _ => Path::new("/workspace"),
+            },
             loopback: around.loopback,
+            terminals: around.session,
             identity: around.identity,
             filter: around.filter,
         })
@@ -95,10 +119,11 @@ impl Program {
         let pidfd = child.pidfd.try_clone().call("dup");
         let program = Self {
             child,
-            streams: Some([input_writer, output_reader, error_reader]),
+            streams: terminal.is_none().then_some(ours),
             marks: Marks(marks),
             ready,
-            warm: around.warm.is_some(),
+            terminal: terminal.map(|(_, ours)| ours),
+            warm: matches!(around.purpose, Purpose::Interpreter(_)),
         };
         let pidfd = pidfd.map_err(|errno| {
             program.end_now();
@@ -116,5 +141,29 @@ impl Program {
     pub(super) fn end_now(&self) {
         process::signal(self.child.pidfd.as_fd(), nix::sys::signal::Signal::SIGKILL).ok();
         nix::sys::wait::waitpid(self.child.pid, None).ok();
+    }
+}
+
+/// Descriptors 0, 1 and 2 of a program, and the other ends of them.
+fn streams(purpose: Purpose<'_>) -> crate::sys::Result<([OwnedFd; 3], Vec<OwnedFd>)> {
+    match purpose {
+        Purpose::Worker => {
+            let (theirs, ours) = socket::stream_pair()?;
+            let copy = || theirs.try_clone().call("dup");
+            Ok(([copy()?, copy()?, theirs], vec![ours]))
+        }
+        Purpose::Terminal(_) => {
+            let nothing = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from).call("open");
+            Ok(([nothing()?, nothing()?, nothing()?], Vec::new()))
+        }
+        Purpose::Program | Purpose::Interpreter(_) => {
+            let pipe = || pipe2(OFlag::O_CLOEXEC).call("pipe2");
+            let ((input, input_writer), (output_reader, output), (error_reader, error)) = (pipe()?, pipe()?, pipe()?);
+            // The pipes are ours, and the program is another user: it may open /dev/stdin and the like.
+            for stream in [&input, &output, &error] {
+                fchmod(stream, Mode::from_bits_truncate(0o666)).call("fchmod")?;
+            }
+            Ok(([input, output, error], vec![input_writer, output_reader, error_reader]))
+        }
     }
 }

@@ -4,19 +4,24 @@
 //! A sandbox is named by its *lease*, a number that the daemon chooses, unique on its connection.
 //! Work for one lease is done in the order in which it was asked for. When the connection ends, so
 //! do all its sandboxes.
+//!
+//! A *session* has a name that no other ever has, and outlives connections: the launcher keeps what
+//! is needed to go on with it, and gives that to the next daemon that asks; see [`SessionRequest`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::jail::init::UnpackError;
 use crate::job::{Ending, EnforcedBy, Path};
-use crate::plan::Cause;
+use crate::plan::{Cause, Size};
 use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
+/// Why no sandbox is made where there are as many as may be.
+pub const NO_SLOT: &str = "all sandboxes are in use";
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +75,18 @@ pub enum Request {
     /// daemon has done so. Sandboxes that live go on as they are. One that can't be used is told to
     /// the journal, and the old one stays.
     Reload,
+    /// Tell everything about every session, by [`Reply::Session`], and from now on tell this connection
+    /// what happens in them. [`SessionEvent::Told`] is the last.
+    Sessions,
+    /// Something about one session. Answered by [`Reply::Session`] with the same ticket.
+    Session {
+        /// Which.
+        session: SessionKey,
+        /// Names the request in its answer; never 0.
+        ticket: u64,
+        /// What.
+        request: SessionRequest,
+    },
     /// Show what a self-test found in `/runtime/runtimes.json` of sandboxes made from now on.
     Record {
         /// Id of the runtime.
@@ -77,6 +94,157 @@ pub enum Request {
         /// What it found.
         checked: Checked,
     },
+}
+
+/// Name of a session: a UUID.
+pub type SessionKey = [u8; 16];
+
+/// What is asked of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionRequest {
+    /// Make one with an empty workspace, or with that of a snapshot.
+    Create {
+        /// Ids of its runtimes.
+        runtimes: Vec<String>,
+        /// Name of its profile.
+        profile: String,
+        /// What all its programs together may use.
+        limits: Limits,
+        /// Session and snapshot whose files it is to have.
+        origin: Option<(SessionKey, u64)>,
+    },
+    /// Run a program. Comes with a memory file that holds its arguments, and with the logs of its
+    /// standard output and error (one for a terminal, none for a worker), which are kept for the next
+    /// daemon. Answered by [`SessionEvent::Started`].
+    Execute {
+        /// Names the program; never used again in this session.
+        exec: u64,
+        /// What it may use.
+        limits: Limits,
+        /// What it is.
+        purpose: ExecPurpose,
+    },
+    /// Close the launcher's own copy of a program's standard input.
+    CloseInput {
+        /// Which program.
+        exec: u64,
+    },
+    /// Send a signal to the process group that a program leads.
+    Signal {
+        /// Which program.
+        exec: u64,
+        /// Its number; signal(7).
+        signal: i32,
+    },
+    /// End a program and all that it has started.
+    Kill {
+        /// Which program.
+        exec: u64,
+        /// Why.
+        cause: Cause,
+    },
+    /// Keep nothing more of a program that has ended.
+    Forget {
+        /// Which program.
+        exec: u64,
+    },
+    /// Take a snapshot of the workspace under this number.
+    Snapshot {
+        /// Never used again in this session.
+        snapshot: u64,
+    },
+    /// Forget a snapshot.
+    DropSnapshot {
+        /// Which.
+        snapshot: u64,
+    },
+    /// End all programs and put the workspace back.
+    Rollback {
+        /// To which snapshot.
+        snapshot: u64,
+    },
+    /// Stop all processes for the time being, and give back what memory can be given back.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Hold all of it to these processors; to none in particular where there are none.
+    Pin {
+        /// Their numbers, from 0.
+        processors: Vec<u32>,
+    },
+    /// Tell how full the workspace is, and how much was computed. Answered by [`SessionEvent::Usage`].
+    Usage,
+    /// End it; nothing of it is left.
+    Close,
+}
+
+/// What a program of a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecPurpose {
+    /// A program with three pipes.
+    Program,
+    /// A program on a terminal of this size.
+    Terminal(Size),
+    /// Code of ours, which serves the other end of one socket and is gone when that is closed.
+    Worker,
+}
+
+/// What became of a request about a session, or happened in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionEvent {
+    /// It is done.
+    Done,
+    /// There is no session of this name.
+    Unknown,
+    /// It can't be done, and nothing has changed.
+    Refused(String),
+    /// The program is given its job. Comes with the other ends of its standard input, output and error, of
+    /// its terminal, or of its socket.
+    Started,
+    /// How full the workspace is.
+    Usage {
+        /// Bytes in use, over all snapshots.
+        bytes: u64,
+        /// Files in use.
+        files: u64,
+        /// Processor time that its programs have used so far, in microseconds; where no cgroup counts, that
+        /// of the main processes which run.
+        cpu_us: u64,
+    },
+    /// A session that is there.
+    Found {
+        /// Whether its processes are stopped.
+        paused: bool,
+        /// Its snapshots.
+        snapshots: Vec<u64>,
+    },
+    /// A program of it: comes with what [`SessionEvent::Started`] came with, and with its logs.
+    FoundExec {
+        /// Which.
+        exec: u64,
+        /// What it is.
+        purpose: ExecPurpose,
+        /// Whether the first descriptor is that of its standard input.
+        has_input: bool,
+        /// How many of the last descriptors are logs.
+        logs: u8,
+    },
+    /// A program is over.
+    Ended {
+        /// Which.
+        exec: u64,
+        /// All that is known of the end.
+        ending: Box<Ending>,
+    },
+    /// A program is gone because its sandbox has broken.
+    Lost {
+        /// Which.
+        exec: u64,
+        /// Why, for the journal.
+        reason: String,
+    },
+    /// Everything about all sessions is told.
+    Told,
 }
 
 /// What the launcher answers.
@@ -109,6 +277,15 @@ pub enum Reply {
         lease: u64,
         /// All that is known of the end.
         ending: Ending,
+    },
+    /// About a session.
+    Session {
+        /// Which.
+        session: SessionKey,
+        /// That of the request; 0 for what was not asked for.
+        ticket: u64,
+        /// What.
+        event: SessionEvent,
     },
     /// The sandbox is gone, and nothing of it is left.
     Closed {

@@ -10,8 +10,6 @@
 //! A job need not wait for the end of `Making`: init does what it is told when it is ready. A
 //! sandbox without an owner is parked, and its program waits for its orders.
 
-mod ending;
-
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -23,23 +21,23 @@ use nix::unistd::Pid;
 use super::cgroup::{Leaf, Tree};
 use super::ids::Slot;
 use super::pool::Key;
-use super::program::{Marks, Program, Surroundings};
+use super::program::{Marks, Program, Purpose, Surroundings};
+use super::run::{Run, rlimits};
 use crate::jail::filter::Filter;
 use crate::jail::init::{Command, Finished};
 use crate::jail::program;
 use crate::job::{Ending, Path};
-use crate::plan::{Cause, Identity, Mark, Rlimits, Watch};
+use crate::plan::{Cause, Identity, Mark};
 use crate::profile::{DeniedSyscall, Limits, Network, Profile};
-use crate::sys::process::{self, Child, ExitStatus};
+use crate::sys::process::{self, Child};
 use crate::sys::{Errno, Result, socket};
-use ending::micros;
 
+/// The number of a job's program: it is the only one in its sandbox at its time.
+const ONLY: u64 = 0;
 /// Most work that waits for a sandbox.
 pub(super) const BACKLOG: usize = 8;
 /// Longest that init may take for anything that it does not do for the program.
-const INIT_DEADLINE: Duration = Duration::from_secs(15);
-/// Shortest time between two looks at the processor time.
-const LEAST_CPU_CHECK: Duration = Duration::from_millis(10);
+pub(super) const INIT_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Work that is asked of a sandbox.
 #[derive(Debug)]
@@ -62,51 +60,11 @@ pub(super) enum Phase {
     Dying(Option<Child>, Option<Marks>),
 }
 
-/// A program that runs, or ran.
-#[derive(Debug)]
-pub(super) struct Run {
-    program: Program,
-    limits: Limits,
-    /// When its job was begun.
-    began: Instant,
-    began_us: u64,
-    /// Processor time that it had used before.
-    cpu_before: Duration,
-    pub(super) killed_for: Option<Cause>,
-    exit: Option<(process::Exit, u64)>,
-    finished: Option<Finished>,
-    /// What was left word of so far.
-    marks: Vec<Mark>,
-}
-
-impl Run {
-    /// When its own time began, by the monotonic clock, as far as that is known.
-    fn started_us(&mut self) -> Option<u64> {
-        self.marks.extend(self.program.marks.read());
-        // A warm interpreter was executed before its job came; what counts is when it was given.
-        self.marks.iter().rev().find_map(|mark| match mark {
-            Mark::Executing(at) | Mark::Given(at) => Some((*at).max(self.began_us)),
-            Mark::Failed(..) => None,
-        })
-    }
-
-    /// How much is left of its time by the clock. What it waited for us is not its own.
-    fn wall_left(&mut self) -> Duration {
-        let limit = Duration::from_millis(self.limits.wall_time_ms);
-        let left = (self.began + limit).saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return left;
-        }
-        let started_us = self.started_us().unwrap_or(self.began_us);
-        limit.saturating_sub(Duration::from_micros(process::monotonic_us().saturating_sub(started_us)))
-    }
-}
-
 /// What came of something that was done to a sandbox, for the server to tell and to watch.
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// A program was given its job; the other ends of its streams.
-    pub(super) started: Option<[OwnedFd; 3]>,
+    pub(super) started: Option<Vec<OwnedFd>>,
     /// A program is over.
     pub(super) ended: Option<Ending>,
 }
@@ -231,7 +189,8 @@ impl Sandbox {
             init: self.init.pidfd.as_fd(),
             home,
             cgroup: self.leaf.as_ref().map(Leaf::directory),
-            warm,
+            purpose: warm.map_or(Purpose::Program, Purpose::Interpreter),
+            session: false,
             loopback: self.profile.network == Network::Loopback,
             identity: self.identity,
             filter: self.filter.program(),
@@ -239,7 +198,7 @@ impl Sandbox {
         let kill_on_denial = self.profile.denied_syscall == DeniedSyscall::Kill;
         let (program, for_init) = made;
         let descriptors: Vec<BorrowedFd<'_>> = for_init.iter().map(AsFd::as_fd).collect();
-        let told = self.tell_init(&Command::Program { kill_on_denial }, &descriptors);
+        let told = self.tell_init(&Command::Program { exec: ONLY, kill_on_denial }, &descriptors);
         self.program = Some(program);
         told.map_err(text)
     }
@@ -250,7 +209,7 @@ impl Sandbox {
             return Err("there is no program to start".to_owned());
         };
         program::limit(program.child.pid, &rlimits(&self.profile.run, self.leaf.is_some()), true)
-            .and_then(|()| self.tell_init(&Command::Boot, &[spec]))
+            .and_then(|()| self.tell_init(&Command::Boot { exec: ONLY }, &[spec]))
             .map_err(|errno| errno.to_string())
     }
 
@@ -293,43 +252,17 @@ impl Sandbox {
         limits: Limits,
         spec: &OwnedFd,
         archive: Option<&OwnedFd>,
-    ) -> std::result::Result<[OwnedFd; 3], String> {
+    ) -> std::result::Result<Vec<OwnedFd>, String> {
         let text = |errno: Errno| errno.to_string();
         let mut program = self.program.take().ok_or("there is no program to run")?;
         let streams = program.streams.take().ok_or("its streams are gone")?;
-        let cpu_before = process::cpu_time_of(program.child.pid);
-        let watch = self.leaf.is_none().then_some(Watch {
-            memory_bytes: limits.memory_bytes,
-            cpu_time_ms: limits.cpu_time_ms,
-            processes: limits.processes,
-            cpu_before_us: micros(cpu_before),
-        });
-        let pid = program.child.pid;
-        let (began, began_us) = (Instant::now(), process::monotonic_us());
+        let run = Run::new(program, limits);
+        let watch = run.watch(self.leaf.as_ref());
         // From here on the run knows the program, so that whatever fails ends it as well.
-        self.phase = Phase::Running(Box::new(Run {
-            program,
-            limits,
-            began,
-            began_us,
-            cpu_before,
-            killed_for: None,
-            exit: None,
-            finished: None,
-            marks: Vec::new(),
-        }));
-        if let Some(leaf) = &mut self.leaf {
-            leaf.prepare(&limits).map_err(text)?;
-        }
-        // The kernel counts from the process's start, the job's time begins now.
-        let cpu_time_us = limits.cpu_time_ms.saturating_mul(1000).saturating_add(micros(cpu_before));
-        let rlimits = Rlimits { cpu_seconds: cpu_time_us.div_ceil(1_000_000), ..rlimits(&limits, self.leaf.is_some()) };
-        match program::limit(pid, &rlimits, false) {
-            // It is dead already, of which its pidfd tells.
-            Ok(()) | Err(Errno { errno: nix::errno::Errno::ESRCH, .. }) => {}
-            Err(errno) => return Err(text(errno)),
-        }
-        let command = Command::Go { watch, interval_us: self.sample_interval_us };
+        let held = run.hold(self.leaf.as_mut(), 0);
+        self.phase = Phase::Running(Box::new(run));
+        held.map_err(text)?;
+        let command = Command::Go { exec: ONLY, watch, interval_us: self.sample_interval_us };
         let descriptors: Vec<BorrowedFd<'_>> = [Some(spec), archive].into_iter().flatten().map(AsFd::as_fd).collect();
         self.tell_init(&command, &descriptors).map_err(text)?;
         Ok(streams)
@@ -353,7 +286,7 @@ impl Sandbox {
                     Ok(()) | Err(Errno { errno: nix::errno::Errno::ESRCH, .. }) => {}
                     Err(error) => return Err(error),
                 }
-                return self.tell_init(&Command::Kill, &[]);
+                return self.tell_init(&Command::Kill { exec: ONLY }, &[]);
             }
         }
         Ok(())
@@ -373,15 +306,11 @@ impl Sandbox {
                 Ok(())
             }
             Phase::Running(run) => {
-                if run.exit.is_some() {
-                    return Ok(());
+                if run.reap().map_err(text)? {
+                    self.timer = Some(Instant::now() + INIT_DEADLINE);
+                    self.conclude(news)?;
                 }
-                let Some((_, exit)) = process::reap(run.program.child.pid).map_err(text)? else {
-                    return Ok(());
-                };
-                run.exit = Some((exit, process::monotonic_us()));
-                self.timer = Some(Instant::now() + INIT_DEADLINE);
-                self.conclude(news)
+                Ok(())
             }
             // It died while it waited for a job. Of its end nobody hears twice, and init can't end before it
             // is reaped.
@@ -417,28 +346,26 @@ impl Sandbox {
                 return Ok(());
             }
         };
-        if self.is_lost(&mut run, &finished) {
+        if run.is_lost(self.leaf.as_mut(), &finished) {
             return Err("the program was killed before it began".to_owned());
         }
-        let ended_well = run.killed_for.is_none()
-            && finished.exceeded.is_none()
-            && run.exit.as_ref().is_some_and(|(exit, _)| exit.status == ExitStatus::Exited(0));
-        if ended_well {
-            news.ended = Some(self.ending(&mut run, finished, false, false));
+        self.used = true;
+        if run.ended_well(&finished) {
+            news.ended = Some(run.ending(self.leaf.as_mut(), finished, false, false));
             self.timer = None;
             return Ok(());
         }
         self.timer = Some(Instant::now() + INIT_DEADLINE);
         let file_size_bytes = run.limits.file_size_bytes;
         self.phase = Phase::Inspecting(run, finished);
-        self.tell_init(&Command::Inspect { file_size_bytes }, &[]).map_err(|errno| errno.to_string())
+        self.tell_init(&Command::Inspect { exec: ONLY, file_size_bytes }, &[]).map_err(|errno| errno.to_string())
     }
 
     /// Init has looked at what a program that ended badly left on disk.
     pub(super) fn inspected(&mut self, file_at_limit: bool, disk_full: bool, news: &mut News) {
         match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Inspecting(mut run, finished) => {
-                news.ended = Some(self.ending(&mut run, finished, file_at_limit, disk_full));
+                news.ended = Some(run.ending(self.leaf.as_mut(), finished, file_at_limit, disk_full));
                 self.timer = None;
             }
             other => self.phase = other,
@@ -447,44 +374,23 @@ impl Sandbox {
 
     /// Its timer has run out: ends a program that is over its time, or gives init up.
     pub(super) fn timer_ran_out(&mut self, now: Instant) -> std::result::Result<(), String> {
-        let cpu_left = self.cpu_left();
         let Phase::Running(run) = &mut self.phase else {
             return Err(format!("init did not answer in {} s", INIT_DEADLINE.as_secs()));
         };
-        let cause = if run.killed_for.is_some() || run.exit.is_some() {
+        if run.killed_for.is_some() || run.exit.is_some() {
             return Err("the program could not be killed".to_owned());
-        } else if run.wall_left().is_zero() {
-            Cause::WallTime
-        } else if cpu_left.is_zero() {
-            Cause::CpuTime
-        } else {
+        }
+        let Some(cause) = run.time_met(self.leaf.as_ref()) else {
             self.plan_next_look(now);
             return Ok(());
         };
         self.kill(cause).map_err(|errno| errno.to_string())
     }
 
-    fn cpu_left(&self) -> Duration {
-        let (Phase::Running(run), Some(leaf)) = (&self.phase, &self.leaf) else {
-            return Duration::MAX;
-        };
-        Duration::from_millis(run.limits.cpu_time_ms).saturating_sub(Duration::from_micros(leaf.cpu_us()))
-    }
-
-    /// The next look is due when the time by the clock is up, or when all processors that it may
-    /// use could have used up its processor time.
     fn plan_next_look(&mut self, now: Instant) {
-        let left = self.cpu_left();
-        let Phase::Running(run) = &mut self.phase else {
-            return;
-        };
-        let deadline = now + run.wall_left();
-        let share = u32::try_from(run.limits.cpu_millis.div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-        self.timer = Some(if left == Duration::MAX {
-            deadline
-        } else {
-            deadline.min(now + (left / share).max(LEAST_CPU_CHECK))
-        });
+        if let Phase::Running(run) = &mut self.phase {
+            self.timer = Some(run.next_look(now, self.leaf.as_ref()));
+        }
     }
 
     /// Whether anything that its owner asked for may have had an effect. Not known for sure before
@@ -503,7 +409,7 @@ impl Sandbox {
         process::signal(self.init.pidfd.as_fd(), Signal::SIGKILL).ok();
         let (program, is_reaped) = match std::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Running(run) => {
-                self.used |= run.marks.iter().any(|mark| matches!(mark, Mark::Given(_)));
+                self.used |= run.was_given();
                 (Some(run.program), run.exit.is_some())
             }
             _ => (self.program.take(), false),
@@ -517,19 +423,5 @@ impl Sandbox {
         self.phase = Phase::Dying(child, marks);
         self.backlog.clear();
         self.timer = None;
-    }
-}
-
-pub(super) fn rlimits(limits: &Limits, in_cgroup: bool) -> Rlimits {
-    Rlimits {
-        cpu_seconds: limits.cpu_time_ms.div_ceil(1000),
-        // The sampler holds the limit; this only stops what no sampler could. Interpreters reserve
-        // gigabytes of writable memory that they never touch, V8 half of one for each thread.
-        data_bytes: (!in_cgroup).then(|| limits.memory_bytes.saturating_add(16 << 30)),
-        // One more than is allowed: the sampler sees it, and tells it from having just as many.
-        processes: (!in_cgroup).then(|| limits.processes.saturating_add(1)),
-        open_files: limits.open_files,
-        file_size_bytes: limits.file_size_bytes,
-        stack_bytes: limits.stack_bytes,
     }
 }

@@ -3,6 +3,7 @@
 mod clients;
 mod parking;
 mod sandboxes;
+mod sessions;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
@@ -21,13 +22,17 @@ use super::ids::Slots;
 use super::netns;
 use super::pool::Pool;
 use super::privilege::{self, Settled, Texts};
+use super::protocol::SessionKey;
 use super::sandbox::Sandbox;
+use super::session::Session;
+use super::workspace::{Worker, Workspaces};
 use super::{During, LauncherError};
 use crate::config::Config;
 use crate::jail::filter::Filter;
 use crate::job::EnforcedBy;
 use crate::profile::{FILTERS, Profile};
 use crate::runtime::Catalogue;
+use crate::sys::process::Child;
 use crate::sys::{Call, Errno, process, socket};
 
 /// Largest file of texts that the launcher hands to itself.
@@ -64,21 +69,38 @@ enum About {
     Init,
     Program,
     Warm,
+    SessionControl,
+    SessionInit,
+    Exec,
+    Terminal,
+    Chore,
 }
 
 impl About {
-    const ALL: [Self; 7] =
-        [Self::Listener, Self::Signal, Self::Connection, Self::Control, Self::Init, Self::Program, Self::Warm];
+    const ALL: [Self; 12] = [
+        Self::Listener,
+        Self::Signal,
+        Self::Connection,
+        Self::Control,
+        Self::Init,
+        Self::Program,
+        Self::Warm,
+        Self::SessionControl,
+        Self::SessionInit,
+        Self::Exec,
+        Self::Terminal,
+        Self::Chore,
+    ];
 
     /// A token names what it is about and a serial number, which is never used again, so that an
     /// event for what has gone meanwhile finds nothing.
     fn token(self, serial: u64) -> u64 {
-        serial << 3 | self as u64
+        serial << 4 | self as u64
     }
 
     fn of(token: u64) -> Option<(Self, u64)> {
-        let about = Self::ALL.into_iter().find(|about| *about as u64 == token & 7)?;
-        Some((about, token >> 3))
+        let about = Self::ALL.into_iter().find(|about| *about as u64 == token & 15)?;
+        Some((about, token >> 4))
     }
 }
 
@@ -110,6 +132,23 @@ struct Server {
     connections: HashMap<u64, Connection>,
     sandboxes: HashMap<u64, Sandbox>,
     leases: HashMap<(u64, u64), u64>,
+    sessions: HashMap<SessionKey, Session>,
+    /// To which session a jail, a program or a worker belongs, by its serial number.
+    session_serials: HashMap<u64, SessionKey>,
+    /// Sessions in which a program is to wait.
+    to_stage: VecDeque<SessionKey>,
+    /// Children that are dead or as good as dead, and are to be reaped.
+    corpses: HashMap<u64, Child>,
+    /// What is done to layers of workspaces.
+    chores: HashMap<u64, Worker>,
+    /// The connection that is told what happens in sessions.
+    keeper: Option<u64>,
+    /// Sessions that it has not been told of yet; absent when it was told of all.
+    to_tell: Option<VecDeque<SessionKey>>,
+    /// The connection that will be told, and first of all hear what there is.
+    newcomer: Option<u64>,
+    workspaces: Workspaces,
+    worker_filter: Arc<Filter>,
     timers: BTreeSet<(Instant, u64)>,
     pool: Pool,
     /// When to look after those that wait.
@@ -173,6 +212,16 @@ impl Server {
             connections: HashMap::new(),
             sandboxes: HashMap::new(),
             leases: HashMap::new(),
+            sessions: HashMap::new(),
+            session_serials: HashMap::new(),
+            to_stage: VecDeque::new(),
+            corpses: HashMap::new(),
+            chores: HashMap::new(),
+            keeper: None,
+            to_tell: None,
+            newcomer: None,
+            workspaces: Workspaces::new(settled.own_ids),
+            worker_filter: Arc::new(Filter::of_worker()?),
             timers: BTreeSet::new(),
             pool,
             next_round: Instant::now(),
@@ -201,12 +250,12 @@ impl Server {
 
     fn serve(&mut self) -> Result<(), LauncherError> {
         let mut events = [EpollEvent::empty(); EVENTS];
-        while !(self.stopping && self.sandboxes.is_empty()) {
+        while !(self.stopping && self.sandboxes.is_empty() && self.sessions.is_empty()) {
             let one_to_make = self.has_one_to_make();
             let due = [self.timers.first().map(|(due, _)| *due), self.next_round()].into_iter().flatten().min();
             let timeout = match due {
                 // Only where nothing else is to be done.
-                _ if one_to_make => EpollTimeout::ZERO,
+                _ if one_to_make || !self.to_stage.is_empty() => EpollTimeout::ZERO,
                 Some(due) => {
                     // Rounded up: the kernel counts in milliseconds, and must not spin on the rest of one.
                     let left = due.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
@@ -225,8 +274,11 @@ impl Server {
                 }
             }
             self.handle_timers();
+            self.tell_newcomer();
             self.look_after_parked();
-            if count == 0 && one_to_make {
+            if count == 0 && !self.to_stage.is_empty() {
+                self.stage_one();
+            } else if count == 0 && one_to_make {
                 self.make_one();
             }
         }
@@ -246,6 +298,7 @@ impl Server {
             About::Connection => {
                 if events.contains(EpollFlags::EPOLLOUT) {
                     self.flush(serial);
+                    self.go_on_telling();
                 }
                 self.hear(serial);
             }
@@ -253,6 +306,11 @@ impl Server {
             About::Init => self.init_ended(serial),
             About::Program => self.change(serial, |sandbox, _, _, news| sandbox.program_ended(news)),
             About::Warm => self.hear_interpreter(serial),
+            About::SessionControl => self.session_report(serial),
+            About::SessionInit => self.session_init_ended(serial),
+            About::Exec => self.exec_ended(serial),
+            About::Terminal => self.take_terminal(serial),
+            About::Chore => self.chore_ended(serial),
         }
     }
 
@@ -268,6 +326,7 @@ impl Server {
         for serial in parked {
             self.destroy(serial, None);
         }
+        self.stop_sessions();
     }
 
     /// Reads the configuration anew, and makes new templates even where it has not changed: files of
@@ -312,7 +371,11 @@ impl Server {
         let now = Instant::now();
         while let Some((due, serial)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.timers.remove(&(due, serial));
-            self.change(serial, |sandbox, _, _, _| sandbox.timer_ran_out(now));
+            if self.session_serials.contains_key(&serial) {
+                self.session_timer(serial, now);
+            } else {
+                self.change(serial, |sandbox, _, _, _| sandbox.timer_ran_out(now));
+            }
         }
     }
 }

@@ -1,22 +1,41 @@
 //! What the sandboxes of a runtime see, drawn up from the runtime and the host's directories.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::plan::{Bind, PROGRAM_ID, Template};
-use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, Manifest, Runtime};
+use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, KERNEL_DIRECTORY, KERNELS, Manifest, Runtime};
 
 /// Entries of a root directory besides `/usr`: links into it, or directories on older systems.
 const ROOT_ENTRIES: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec"];
 /// Small parts of `/etc` without which programs of a distribution do not start.
 const ETC_ENTRIES: [&str; 4] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"];
 
-/// Draws up the template of a runtime.
-pub(super) fn draw_up(runtime: &Runtime, manifest: &Manifest) -> Template {
+/// Draws up the template of one runtime, or of several together; what two of them have in the same
+/// place is the first one's. A session has kernels as well.
+pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool) -> Template {
     let mut template = Template { binds: Vec::new(), links: Vec::new(), files: etc_files() };
+    for runtime in runtimes {
+        add(&mut template, runtime);
+    }
+    let listing = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    template.files.push(("/runtime/runtimes.json".into(), listing));
+    if session {
+        let place = |name: &str| Path::new(KERNEL_DIRECTORY).join(name);
+        template.files.extend(KERNELS.iter().map(|(name, text)| (place(name), text.to_vec())));
+    }
+    let mut seen = HashSet::new();
+    template.binds.retain(|bind| seen.insert(bind.target.clone()));
+    template.links.retain(|(path, _)| seen.insert(path.clone()));
+    template.files.retain(|(path, _)| seen.insert(path.clone()));
+    template
+}
+
+fn add(template: &mut Template, runtime: &Runtime) {
     match &runtime.files {
-        Files::Host { extra } => tree(&mut template, Path::new("/"), extra),
-        Files::Tree { root, extra } => tree(&mut template, root, extra),
+        Files::Host { extra } => tree(template, Path::new("/"), extra),
+        Files::Tree { root, extra } => tree(template, root, extra),
         Files::Store { closure } => {
             template.binds.extend(closure.iter().map(|path| Bind { source: path.clone(), target: path.clone() }));
             // Scripts name these two paths, on every system.
@@ -37,9 +56,6 @@ pub(super) fn draw_up(runtime: &Runtime, manifest: &Manifest) -> Template {
         let place = |name: &str| Path::new(BOOT_DIRECTORY).join(name);
         template.files.extend(boots.map(|(name, text)| (place(name), text.to_vec())));
     }
-    let listing = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    template.files.push(("/runtime/runtimes.json".into(), listing));
-    template
 }
 
 fn tree(template: &mut Template, root: &Path, extra: &[PathBuf]) {

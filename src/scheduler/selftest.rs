@@ -100,7 +100,7 @@ fn stage(line: CommandLine, limits: Limits) -> StageRequest {
 }
 
 async fn run(scheduler: &Scheduler, config: &Config, job: Job) -> Result<Outcome, Fault> {
-    let quota = Arc::new(Quota::of_one(CLIENT, &config.service));
+    let quota = Arc::new(Quota::of_one(CLIENT, config));
     let mut ticket = scheduler.submit(job, &quota).map_err(|refused| match refused {
         Refused::Unavailable => Fault::Unavailable,
         Refused::Stopping => Fault::Stopping,

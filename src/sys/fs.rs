@@ -115,3 +115,28 @@ pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     value.truncate(usize::try_from(length).ok()?);
     Some(value)
 }
+
+/// Copies bytes from one file to the same place in another, at most to `end`, and returns where it came to;
+/// copy_file_range(2).
+///
+/// # Errors
+/// ENOSPC where the file system is full, EINTR, and as copy_file_range(2).
+pub fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, start: i64, end: i64) -> Result<i64> {
+    // Linux copies no more than this at once.
+    const PORTION: usize = 0x7fff_f000;
+    let (mut read, mut written) = (start, start);
+    let length = usize::try_from(end.saturating_sub(start)).unwrap_or_default().min(PORTION);
+    // SAFETY: both offsets are live values, which the call reads and advances; the rest are integers.
+    let status = unsafe {
+        libc::copy_file_range(
+            from.as_raw_fd(),
+            std::ptr::from_mut(&mut read),
+            to.as_raw_fd(),
+            std::ptr::from_mut(&mut written),
+            length,
+            0,
+        )
+    };
+    super::check("copy_file_range", libc::c_long::try_from(status).unwrap_or(-1))?;
+    Ok(written)
+}

@@ -6,10 +6,14 @@
 #![allow(unsafe_code, reason = "the one module where kernel calls without a safe wrapper are made")]
 
 pub mod fs;
+pub mod mount;
 pub mod namespace;
+pub mod pipe;
 pub mod process;
 pub mod seccomp;
 pub mod socket;
+pub mod terminal;
+pub mod xattr;
 
 use std::fmt;
 

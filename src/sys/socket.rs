@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use super::{Call, Result};
 
 /// The most descriptors that one message carries.
-pub const DESCRIPTORS_PER_MESSAGE: usize = 6;
+pub const DESCRIPTORS_PER_MESSAGE: usize = 16;
 
 /// A pair of connected sockets that keep message boundaries; socketpair(2), SOCK_SEQPACKET.
 ///
@@ -18,6 +18,14 @@ pub const DESCRIPTORS_PER_MESSAGE: usize = 6;
 /// EMFILE, ENFILE.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).call("socketpair")
+}
+
+/// A pair of connected sockets that carry bytes; socketpair(2), SOCK_STREAM.
+///
+/// # Errors
+/// EMFILE, ENFILE.
+pub fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC).call("socketpair")
 }
 
 /// Sends one message with descriptors; sendmsg(2). Never raises SIGPIPE.

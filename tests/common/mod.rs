@@ -4,6 +4,8 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
+pub mod sessions;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +61,7 @@ impl Service {
             "pool": pool(),
             // Nothing of one test, or of whoever runs it, is there for another.
             "cache": {"directory": directory.path().join("cache")},
+            "sessions": {"directory": directory.path().join("state")},
         });
         merge(&mut config, changes);
         let path = directory.path().join("config.json");
@@ -118,6 +121,11 @@ impl Service {
     /// Where the daemon keeps what compilers made.
     pub fn cache(&self) -> PathBuf {
         self.directory.path().join("cache")
+    }
+
+    /// Where the daemon keeps what is to outlive it.
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -284,7 +292,7 @@ impl Drop for Service {
             let left: Vec<_> = fs::read_dir(self.directory.path())
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .filter(|name| !["config.json", "api.sock", "launcher.sock", "cache"].contains(&name.as_str()))
+                .filter(|name| !["config.json", "api.sock", "launcher.sock", "cache", "state"].contains(&name.as_str()))
                 .collect();
             assert!(left.is_empty(), "files are left: {left:?}");
         }

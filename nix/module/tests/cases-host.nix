@@ -10,7 +10,7 @@
   # Clients.
   (onHost withJudge withJudge (
     case "client_profile"
-      "clients.judge.profiles: there is no profile \"juge\"; there are \"agent\", \"build\", \"default\", \"judge\""
+      "clients.judge.profiles: there is no profile \"juge\"; there are \"agent\", \"build\", \"default\", \"judge\", \"session\""
       {
         clients.judge = judge // {
           profiles = [ "judge" ];
@@ -78,6 +78,19 @@
       {
         clients.judge = judge // {
           concurrency = 9999;
+        };
+      }
+  ))
+  (onHost withJudge withJudge (
+    case "client_sessions" "clients.judge.sessions: 1001 is more than sessions.sessions, 1000"
+      {
+        clients.judge = judge // {
+          sessions = 1000;
+        };
+      }
+      {
+        clients.judge = judge // {
+          sessions = 1001;
         };
       }
   ))

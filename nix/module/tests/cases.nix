@@ -213,6 +213,56 @@ in
     cache.shared = "all";
   })
 
+  # Sessions.
+  (case "session_idle_time_above_maximum"
+    "sessions.idle_timeout_ms: 1800000 is more than sessions.maximum_idle_timeout_ms, 1000; lower the one or raise the other"
+    {
+      sessions = {
+        idle_timeout_ms = 1000;
+        maximum_idle_timeout_ms = 1000;
+      };
+    }
+    { sessions.maximum_idle_timeout_ms = 1000; }
+  )
+  (case "session_lifetime_above_maximum"
+    "sessions.lifetime_ms: 2592000001 is more than sessions.maximum_lifetime_ms, 2592000000"
+    { sessions.lifetime_ms = 2592000000; }
+    { sessions.lifetime_ms = 2592000001; }
+  )
+  (case "session_log_of_nothing" "sessions.log_bytes: 4095 is too few; raise it to 4096 at least" {
+    sessions.log_bytes = 4096;
+  } { sessions.log_bytes = 4095; })
+  (case "session_without_programs" "sessions.execs_per_session: 0 is too few; raise it to 1 at least"
+    { sessions.execs_per_session = 1; }
+    { sessions.execs_per_session = 0; }
+  )
+  (case "sessions_per_client_above_all"
+    "sessions.sessions_per_client: 100 is more than sessions.sessions, 99; lower it"
+    { sessions.sessions = 0; }
+    { sessions.sessions = 99; }
+  )
+  (case "sessions_directory" "such as \"/srv/codesandbox-cache\"" {
+    sessions.directory = "/srv/sessions";
+  } { sessions.directory = "sessions"; })
+  (case "sessions_directory_hidden"
+    "sessions.directory: the daemon does not see what the host has in /tmp/sessions"
+    { sessions.directory = "/srv/tmp/sessions"; }
+    { sessions.directory = "/tmp/sessions"; }
+  )
+  (case "sessions_directory_of_the_cache" "sessions.directory: /srv/both is cache.directory"
+    {
+      cache.directory = "/srv/both/cache";
+      sessions.directory = "/srv/both/sessions";
+    }
+    {
+      cache.directory = "/srv/both";
+      sessions.directory = "/srv/both";
+    }
+  )
+  (case "unknown_sessions_key" "The option `services.codeSandbox.sessions.lifetime' does not exist" {
+    sessions.lifetime_ms = 1000;
+  } { sessions.lifetime = 1000; })
+
   # The slice.
   (case "memory_max" "such as \"8G\", \"75%\" or \"infinity\"" { slice.MemoryMax = "12G"; } {
     slice.MemoryMax = "12GB";

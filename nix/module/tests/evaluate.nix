@@ -49,6 +49,7 @@ let
         cfg.settings.launcher
         cfg.settings.pool
         cfg.settings.cache
+        cfg.settings.sessions
         cfg.settings.profiles
         cfg.settings.clients
         cfg.enabledRuntimes

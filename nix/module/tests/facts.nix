@@ -119,6 +119,43 @@ in
         && config.systemd.tmpfiles.settings."10-codesandbox"."/srv/cache".d.user == "codesandbox"
       )
     )
+    (fact "sessions are kept in the state directory, which is the daemon's alone" { } (
+      config:
+      (daemon config).StateDirectory == "codesandbox"
+      && (daemon config).StateDirectoryMode == "0700"
+      && !(config.services.codeSandbox.settings.sessions ? directory)
+    ))
+    (fact "directories of one's own are both made, and are all that the daemon may write besides"
+      {
+        cache.directory = "/srv/cache";
+        sessions.directory = "/srv/sessions";
+      }
+      (
+        config:
+        lib.sort lib.lessThan (daemon config).ReadWritePaths == [
+          "/srv/cache"
+          "/srv/sessions"
+        ]
+        && config.services.codeSandbox.settings.sessions.directory == "/srv/sessions"
+        && config.systemd.tmpfiles.settings."10-codesandbox"."/srv/sessions".d.mode == "0700"
+      )
+    )
+    (fact "a client's number of sessions is said where it has one"
+      {
+        clients.a.users = [ "root" ];
+        clients.b = {
+          users = [ "nobody" ];
+          sessions = 3;
+        };
+      }
+      (
+        config:
+        let
+          inherit (config.services.codeSandbox.settings) clients;
+        in
+        !(clients.a ? sessions) && clients.b.sessions == 3
+      )
+    )
     (onNftables (
       fact "the launcher's range of ids is in the table"
         {
@@ -188,6 +225,8 @@ in
     })
     (change "the cache's size" "reload" "nothing" { cache.bytes = 2147483648; })
     (change "the cache's directory" "restart" "nothing" { cache.directory = "/srv/cache"; })
+    (change "how long sessions stay" "reload" "nothing" { sessions.lifetime_ms = 1000; })
+    (change "the sessions' directory" "restart" "nothing" { sessions.directory = "/srv/sessions"; })
     (change "clients" "reload" "nothing" { clients.a.users = [ "root" ]; })
     (change "the number of sandboxes" "reload" "restart" { launcher.sandboxes = 50; })
     (change "the ids" "nothing" "restart" { subordinate_ids.first = 2000000; })

@@ -160,7 +160,7 @@ fn a_range_is_told() {
     let allowed = refusal(json!({ "limits": { "processes": 100_000 } })).allowed.unwrap();
     assert_eq!(*allowed, json!({ "minimum": 1, "maximum": CONFIG.profiles["default"].maximum.processes }));
     let allowed = refusal(json!({ "profile": "x" })).allowed.unwrap();
-    assert_eq!(*allowed, json!(["agent", "build", "default", "judge"]));
+    assert_eq!(*allowed, json!(["agent", "build", "default", "judge", "session"]));
 }
 
 /// Any JSON value, with a liking for the names and values that requests have.
@@ -243,7 +243,7 @@ proptest! {
     fn what_passes_is_bounded(
         run in changes(),
         compile in changes(),
-        profile in prop::sample::select(vec!["agent", "build", "default", "judge"]),
+        profile in prop::sample::select(vec!["agent", "build", "default", "judge", "session"]),
         runtime in prop::sample::select(vec!["python", "c++@20", "java", "node"]),
     ) {
         let request = with(json!({

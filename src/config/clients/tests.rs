@@ -48,6 +48,24 @@ fn a_user_in_no_client_is_one() {
 }
 
 #[test]
+fn sessions_of_a_client_are_its_own_number_or_that_of_all() {
+    let mut own = client(json!(["bob"]));
+    own["sessions"] = json!(0);
+    let clients = json!({"judges": client(json!(["alice"])), "closed": own});
+    let text = json!({"clients": clients, "sessions": {"sessions_per_client": 7}}).to_string();
+    let mut config = Config::parse(&text).unwrap();
+    config.clients.resolve(&find).unwrap();
+    for (uid, most, key) in [
+        (1000, 7, "sessions.sessions_per_client"),
+        (1001, 0, "clients.closed.sessions"),
+        (1002, 7, "sessions.sessions_per_client"),
+    ] {
+        let quota = config.quota(uid);
+        assert_eq!((quota.sessions, quota.sessions_key.as_str()), (most, key), "{uid}");
+    }
+}
+
+#[test]
 fn a_quota_is_found_by_the_name_of_its_client_too() {
     let config = resolved(&json!({"judges": client(json!(["alice"]))})).unwrap();
     assert_eq!(config.quota_of("judges"), Some(config.quota(1000)));

@@ -5,6 +5,7 @@ use crate::sys::seccomp::SECCOMP_IOCTL_NOTIF_SEND;
 
 const TEXT: &str = include_str!("../../../profiles/seccomp/default.toml");
 const TEXT_OF_INIT: &str = include_str!("../../../profiles/seccomp/init.toml");
+const TEXT_OF_WORKER: &str = include_str!("../../../profiles/seccomp/worker.toml");
 
 /// Runs a filter as the kernel would.
 fn decide(filter: &Filter, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -75,6 +76,35 @@ fn init_can_make_no_process_and_no_socket() {
     assert_eq!(on(&filter, Sysno::ioctl, 0, libc::TIOCSTI), refused);
     assert_eq!(on(&filter, Sysno::ioctl, 0, SECCOMP_IOCTL_NOTIF_SEND), ALLOWED);
     assert_eq!(on(&filter, Sysno::kill, 0, 0), ALLOWED);
+}
+
+#[test]
+fn a_worker_can_make_no_process_and_reaches_the_internet_protocols_only() {
+    let filter = Filter::of_worker().unwrap();
+    for call in [
+        Sysno::clone,
+        Sysno::clone3,
+        Sysno::execve,
+        Sysno::execveat,
+        Sysno::kill,
+        Sysno::tgkill,
+        Sysno::pidfd_send_signal,
+        Sysno::mount,
+        Sysno::ptrace,
+        Sysno::setns,
+        Sysno::mknodat,
+        Sysno::fchownat,
+        Sysno::bind,
+        Sysno::listen,
+        Sysno::ioctl,
+        Sysno::prctl,
+    ] {
+        assert_eq!(on(&filter, call, 0, 0), REFUSED, "{call}");
+    }
+    for (family, expected) in [(libc::AF_INET, ALLOWED), (libc::AF_INET6, ALLOWED), (libc::AF_UNIX, REFUSED)] {
+        assert_eq!(on(&filter, Sysno::socket, u64::from(family.unsigned_abs()), 0), expected, "{family}");
+    }
+    assert_eq!(on(&filter, Sysno::inotify_add_watch, 0, 0), ALLOWED);
 }
 
 #[test]
@@ -183,7 +213,7 @@ const NEWER: [&str; 1] = ["rseq_slice_yield"];
 #[test]
 fn every_name_in_a_file_is_a_call_somewhere() {
     // Calls that one architecture lacks are passed over there; a misspelling would be, everywhere.
-    for name in [TEXT, TEXT_OF_INIT].into_iter().flat_map(names) {
+    for name in [TEXT, TEXT_OF_INIT, TEXT_OF_WORKER].into_iter().flat_map(names) {
         let known = call_named::<syscalls::x86_64::Sysno>(&name).is_some()
             || call_named::<syscalls::aarch64::Sysno>(&name).is_some();
         assert!(known || NEWER.contains(&name.as_str()), "{name}");
@@ -232,7 +262,7 @@ fn what_aarch64_lacks_has_a_successor_in_the_same_file() {
     let of_x86_64 = ["arch_prctl", "uprobe", "uretprobe"];
     // Init changes modes by descriptor only.
     let chmod = ("chmod", "fchmod");
-    for names in [TEXT, TEXT_OF_INIT].map(names) {
+    for names in [TEXT, TEXT_OF_INIT, TEXT_OF_WORKER].map(names) {
         for name in &names {
             if call_named::<syscalls::aarch64::Sysno>(name).is_some()
                 || NEWER.contains(&name.as_str())

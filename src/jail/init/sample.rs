@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statvfs::statvfs;
 
 use super::Finished;
+use super::members::{Members, processes};
 use crate::plan::{Cause, Watch};
 use crate::sys::process;
 
@@ -61,16 +62,26 @@ impl Sampler {
     }
 
     /// Looks, if it is time to, and tells the first limit that is met.
-    pub(super) fn sample_if_due(&mut self, finished: &mut Finished, orphans_before: Duration) -> Option<Cause> {
+    pub(super) fn sample_if_due(
+        &mut self,
+        members: &mut Members,
+        finished: &mut Finished,
+        orphans_before: Duration,
+    ) -> Option<Cause> {
         let began = Instant::now();
         if began < self.due {
             return None;
         }
-        let sample = self.look();
+        let sample = self.look(members);
         // Never more than a tenth of a processor, however many processes there are to look at.
         self.due = Instant::now() + self.interval.max(began.elapsed() * 9);
-        let orphans =
-            process::usage_of_children().map_or(Duration::ZERO, |(cpu, _)| cpu.saturating_sub(orphans_before));
+        // Whose child an orphan was, nobody can tell.
+        let orphans = match members {
+            Members::Everybody => {
+                process::usage_of_children().map_or(Duration::ZERO, |(cpu, _)| cpu.saturating_sub(orphans_before))
+            }
+            Members::Of { .. } => Duration::ZERO,
+        };
         let seen = self.gone + self.living.values().map(|(_, own)| *own).sum::<Duration>();
         let cpu = seen.max(sample.cpu + orphans).saturating_sub(Duration::from_micros(self.watch.cpu_before_us));
         finished.sampled_memory_bytes = finished.sampled_memory_bytes.max(sample.memory_bytes);
@@ -91,10 +102,10 @@ impl Sampler {
 
     /// Counts processes once more before they are killed: a program that ends because it could have
     /// no more of them may do so before the next sample, and samples of many are far between.
-    pub(super) fn count_survivors(&self, finished: &mut Finished) {
+    pub(super) fn count_survivors(&self, members: &mut Members, finished: &mut Finished) {
         // The main process, the only one whose parent is outside, counts whether or not it is there.
         let (mut main, mut others, mut gone, mut main_is_there) = (1, 0, 0, false);
-        for pid in processes() {
+        for pid in members.among(processes()) {
             let text = read(pid, "status");
             let threads = field(&text, "Threads:");
             match text.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim) {
@@ -112,11 +123,12 @@ impl Sampler {
         finished.processes_met |= main + others > self.watch.processes;
     }
 
-    fn look(&mut self) -> Sample {
-        let kept = disk_used() + segments();
+    fn look(&mut self, members: &mut Members) -> Sample {
+        // What is of no process is the whole sandbox's.
+        let kept = if matches!(members, Members::Everybody) { disk_used() + segments() } else { 0 };
         let mut sample = Sample { memory_bytes: kept, ..Sample::default() };
         let mut files = MemoryFiles::default();
-        let pids = processes();
+        let pids = members.among(processes());
         let mut living = HashMap::with_capacity(pids.len());
         for pid in &pids {
             let (memory, tasks) = status(*pid);
@@ -200,14 +212,6 @@ impl MemoryFiles {
         }
         (anonymous + tables + shared) * 1024
     }
-}
-
-fn processes() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != 1).collect()
 }
 
 /// Anonymous and shared memory and page tables in bytes, and number of threads.

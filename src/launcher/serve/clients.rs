@@ -51,7 +51,14 @@ impl Server {
         for serial in theirs {
             self.destroy(serial, None);
         }
-        self.stopping |= self.only_client;
+        if self.keeper == Some(connection) {
+            (self.keeper, self.to_tell) = (None, None);
+        }
+        self.keeper.take_if(|keeper| *keeper == connection);
+        self.newcomer.take_if(|newcomer| *newcomer == connection);
+        if self.only_client && !self.stopping {
+            self.stop();
+        }
     }
 
     /// Sends an answer, with descriptors that go with it.
@@ -104,6 +111,9 @@ impl Server {
     }
 
     fn obey(&mut self, connection: u64, request: Request, descriptors: Vec<OwnedFd>) {
+        if let Request::Session { session, ticket, request } = request {
+            return self.ask_session((connection, ticket), session, request, descriptors);
+        }
         let mut descriptors = descriptors.into_iter();
         match request {
             Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh } => {
@@ -129,6 +139,8 @@ impl Server {
                 Some(serial) => self.destroy(serial, None),
                 None => self.reply(connection, &Reply::Closed { lease }, Vec::new()),
             },
+            Request::Sessions => self.newcomer = Some(connection),
+            Request::Session { .. } => {}
             Request::Reload => self.reload(),
             Request::Record { runtime, checked } => {
                 self.catalogue.record(&runtime, &checked);

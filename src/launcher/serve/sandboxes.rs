@@ -10,14 +10,16 @@ use nix::errno::Errno as Number;
 use nix::sched::CloneFlags;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::sessions::{borrowed, user_namespace};
 use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::jail::template;
 use crate::launcher::cgroup::Tree;
 use crate::launcher::pool::Key;
-use crate::launcher::protocol::Reply;
+use crate::launcher::protocol::{NO_SLOT, Reply};
 use crate::launcher::sandbox::{News, Parts, Phase, Sandbox};
 use crate::launcher::view;
+use crate::launcher::workspace::Mounts;
 use crate::plan::{Identity, Jail, PROGRAM_ID, Spec};
 use crate::profile::Network;
 use crate::sys::{Call, Errno, namespace, process, socket};
@@ -36,9 +38,9 @@ impl Server {
         let loopback = profile.network == Network::Loopback;
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
-        let slot = self.slots.take().ok_or("all sandboxes are in use")?;
-        let jail = Jail { identity: self.slots.identity(slot), disk_bytes, disk_files };
-        let (init, control, network) = match self.make_init(&key.runtime, &jail, profile.network) {
+        let slot = self.slots.take().ok_or(NO_SLOT)?;
+        let jail = Jail { identity: self.slots.identity(slot), disk_bytes, disk_files, workspace: None };
+        let (init, control, network) = match self.make_init(&key.runtime, &jail, profile.network, None) {
             Ok(made) => made,
             Err(reason) => {
                 self.slots.give_back(slot);
@@ -93,23 +95,27 @@ impl Server {
         Ok(Some((spec, warm.directory.clone())))
     }
 
-    fn make_template(&mut self, runtime: &str) -> Result<(), String> {
-        if self.templates.contains_key(runtime) {
+    /// Builds what sandboxes see, where that is not there yet: those of a runtime, or, where each stands in
+    /// a line of its own, those of sessions that have several.
+    pub(super) fn make_template(&mut self, runtimes: &str) -> Result<(), String> {
+        if self.templates.contains_key(runtimes) {
             return Ok(());
         }
-        let found = self.catalogue.by_id(runtime).ok_or("no such runtime")?;
-        let plan = view::draw_up(found, &self.catalogue.manifest());
+        let found = |id| self.catalogue.by_id(id).ok_or("no such runtime");
+        let found = runtimes.lines().map(found).collect::<Result<Vec<_>, _>>()?;
+        let plan = view::draw_up(&found, &self.catalogue.manifest(), runtimes.ends_with('\n'));
         let template = template::build(&plan).map_err(|error| error.to_string())?;
-        self.templates.insert(runtime.to_owned(), template);
+        self.templates.insert(runtimes.to_owned(), template);
         Ok(())
     }
 
     /// Makes init, in the template's mounts and in a network namespace, and lets it go on.
-    fn make_init(
+    pub(super) fn make_init(
         &mut self,
         runtime: &str,
         jail: &Jail,
         network: Network,
+        workspace: Option<&Mounts>,
     ) -> Result<(process::Child, OwnedFd, OwnedFd), String> {
         let text = |errno: Errno| errno.to_string();
         let template = self.templates.get(runtime).ok_or("no such template")?;
@@ -121,8 +127,12 @@ impl Server {
         self.networks.leave().map_err(text)?;
         let child = started.map_err(|error| error.to_string())?;
         let mapped = write_maps(&child, jail.identity).map_err(text).and_then(|()| {
+            if let (Some(mounts), Identity::Own { .. }) = (workspace, jail.identity) {
+                mounts.map_ids(user_namespace(child.pid).map_err(text)?.as_fd()).map_err(text)?;
+            }
             let bytes = postcard::to_allocvec(&Command::Mapped).map_err(|error| error.to_string())?;
-            socket::send(ours.as_fd(), &bytes, &[]).map_err(text)
+            let stores = workspace.map_or(&[][..], |mounts| &mounts.stores);
+            socket::send(ours.as_fd(), &bytes, &borrowed(stores)).map_err(text)
         });
         if let Err(error) = mapped {
             drop(ours);
@@ -179,7 +189,7 @@ impl Server {
         let result = result.and(is_watched);
         if let Some((connection, lease)) = owner {
             if let Some(streams) = news.started {
-                self.reply(connection, &Reply::Started { lease, path }, streams.into());
+                self.reply(connection, &Reply::Started { lease, path }, streams);
             }
             if let Some(ending) = news.ended {
                 self.reply(connection, &Reply::Ended { lease, ending }, Vec::new());
@@ -218,10 +228,11 @@ impl Server {
                     return Err(format!("{step:?}: {}", Number::from_raw(errno).desc()));
                 }
                 Report::NotUnpacked(error) => not_unpacked = Some(error),
-                Report::Exceeded(cause) => sandbox.kill(cause).map_err(|errno| errno.to_string())?,
-                Report::Finished(finished) => sandbox.finished(finished, news)?,
-                Report::Inspected { file_at_limit, disk_full } => sandbox.inspected(file_at_limit, disk_full, news),
+                Report::Exceeded(_, cause) => sandbox.kill(cause).map_err(|errno| errno.to_string())?,
+                Report::Finished(_, finished) => sandbox.finished(finished, news)?,
+                Report::Inspected { file_at_limit, disk_full, .. } => sandbox.inspected(file_at_limit, disk_full, news),
                 Report::Collected => sandbox.phase = Phase::Idle,
+                Report::Froze | Report::Census(_) => {}
             }
             Ok(())
         });

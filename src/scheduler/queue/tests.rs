@@ -12,6 +12,8 @@ fn quota(client: &str, weight: u32, concurrency: usize, queue_length: usize) -> 
         queue_length,
         queue_length_key: String::new(),
         profiles: None,
+        sessions: 0,
+        sessions_key: String::new(),
     })
 }
 

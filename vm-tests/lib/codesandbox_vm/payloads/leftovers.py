@@ -13,8 +13,10 @@ LOCK = re.compile(r"ids-\d+\.lock$")
 
 
 def groups():
-    for path in glob.iglob("/sys/fs/cgroup/**/leaf-*", recursive=True):
-        yield f"cgroup {path}"
+    # Those of systemd's own sessions are called so too.
+    for pattern in ("**/leaf-*", "codesandbox.slice/**/session-*"):
+        for path in glob.iglob(f"/sys/fs/cgroup/{pattern}", recursive=True):
+            yield f"cgroup {path}"
 
 
 def processes():
