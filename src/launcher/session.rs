@@ -53,7 +53,7 @@ pub(super) struct Session {
     pub(super) limits: Limits,
     pub(super) slot: Slot,
     pub(super) identity: Identity,
-    /// Kept over jails, so that what listens in it is not in the way of others.
+    /// That of the jail, while there is one.
     pub(super) network: Option<OwnedFd>,
     pub(super) workspace: WorkspaceId,
     pub(super) group: Option<Group>,
