@@ -236,9 +236,12 @@ impl Group {
         if let Some(missing) = processors.iter().find(|number| !is_listed(there.trim(), **number)) {
             return Err(format!("processor {missing} is none of those that sessions may have: {}", there.trim()));
         }
-        let list = processors.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
-        // An empty list stands for all; the newline makes it a write that is not empty.
-        let written = fs::write(self.leaf.path.join("cpuset.cpus"), format!("{list}\n")).call("write");
+        // A group in which something lives can't give its list up again (ENOSPC), but it can name all.
+        let list = match processors {
+            [] => there.trim().to_owned(),
+            some => some.iter().map(u32::to_string).collect::<Vec<_>>().join(","),
+        };
+        let written = fs::write(self.leaf.path.join("cpuset.cpus"), list).call("write");
         written.map_err(|errno| errno.to_string())
     }
 

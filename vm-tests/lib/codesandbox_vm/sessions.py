@@ -33,7 +33,12 @@ class Session:
         assert answer["code"] == 201, answer
         self.id: str = answer["body"]["id"]
         self.path = f"/v1/sessions/{self.id}"
-        made = set(session_groups(machine)) - set(groups)
+        # While the files of another are saved, that has a group too, for a moment.
+        for _ in range(30):
+            made = set(session_groups(machine)) - set(groups)
+            if len(made) == 1:
+                break
+            machine.succeed("sleep 0.5")
         assert len(made) == 1, f"groups of a new session: {made}"
         self.group: str = made.pop()
 
