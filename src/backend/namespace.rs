@@ -22,7 +22,7 @@ use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::Limits;
 use crate::runtime::Checked;
-use crate::sys::{Errno, fs, socket};
+use crate::sys::{fs, socket};
 
 mod sessions;
 
@@ -163,7 +163,7 @@ impl Link {
     async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), BackendError> {
         let bytes = encoded(request)?;
         let sent = self.socket.async_io(Interest::WRITABLE, |socket| {
-            socket::send(socket.as_fd(), &bytes, descriptors).map_err(would_block)
+            socket::send(socket.as_fd(), &bytes, descriptors).map_err(|error| socket::would_block(error.errno))
         });
         sent.await.map_err(|_| BackendError::Gone)
     }
@@ -173,7 +173,7 @@ impl Link {
         let mut buffer = vec![0; MESSAGE_BYTES];
         loop {
             let received = self.socket.async_io(Interest::READABLE, |socket| {
-                socket::receive(socket.as_fd(), &mut buffer).map_err(would_block)
+                socket::receive(socket.as_fd(), &mut buffer).map_err(|error| socket::would_block(error.errno))
             });
             let (length, descriptors) = match received.await {
                 Ok(message) if message.length > 0 => (message.length, message.descriptors),
@@ -217,15 +217,6 @@ impl Link {
         if last {
             routes.remove(&lease);
         }
-    }
-}
-
-/// tokio wants to see `WouldBlock`, and only that, when a descriptor is not ready after all.
-fn would_block(error: Errno) -> std::io::Error {
-    match error.errno {
-        Number::EAGAIN => std::io::ErrorKind::WouldBlock.into(),
-        Number::EINTR => std::io::ErrorKind::WouldBlock.into(),
-        errno => errno.into(),
     }
 }
 

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use nix::errno::Errno as Number;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
@@ -258,7 +257,8 @@ impl Exec {
         let mut left = bytes;
         while !left.is_empty() {
             self.touch();
-            let written = input.async_io(Interest::WRITABLE, |fd| nix::unistd::write(fd, left).map_err(would_block));
+            let written =
+                input.async_io(Interest::WRITABLE, |fd| nix::unistd::write(fd, left).map_err(socket::would_block));
             tokio::select! {
                 biased;
                 written = written => match written {
@@ -270,14 +270,6 @@ impl Exec {
             }
         }
         Ok(())
-    }
-}
-
-/// tokio wants to see `WouldBlock`, and only that, when a descriptor is not ready after all.
-fn would_block(errno: Number) -> std::io::Error {
-    match errno {
-        Number::EAGAIN | Number::EINTR => std::io::ErrorKind::WouldBlock.into(),
-        errno => errno.into(),
     }
 }
 

@@ -4,7 +4,6 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno as Number;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,10 +16,7 @@ pub(super) async fn connect(mut worker: UnixStream, port: u16) -> io::Result<Tcp
     let mut answer = [0; 8];
     let message = worker
         .async_io(Interest::READABLE, || {
-            socket::receive(worker.as_fd(), &mut answer).map_err(|error| match error.errno {
-                Number::EAGAIN | Number::EINTR => io::ErrorKind::WouldBlock.into(),
-                errno => errno.into(),
-            })
+            socket::receive(worker.as_fd(), &mut answer).map_err(|error| socket::would_block(error.errno))
         })
         .await?;
     match (answer.first(), message.descriptors.into_iter().next()) {

@@ -135,6 +135,16 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     fcntl(fd, FcntlArg::F_SETFL(flags)).call("fcntl").map(drop)
 }
 
+/// A failure of a call on a watched descriptor, as tokio has to see it: `WouldBlock`, and only that, means that it is
+/// to be waited for again.
+#[must_use]
+pub fn would_block(errno: nix::errno::Errno) -> std::io::Error {
+    match errno {
+        nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR => std::io::ErrorKind::WouldBlock.into(),
+        errno => errno.into(),
+    }
+}
+
 /// A descriptor whose readiness the tokio runtime watches.
 ///
 /// # Errors

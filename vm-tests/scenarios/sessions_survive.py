@@ -166,7 +166,7 @@ with subtest("nothing is left behind: no group, no process, no file"):
     t.assertEqual(session_groups(machine), [])
     t.assertEqual(machine.succeed(f"ls {STATE}/workspaces"), "")
     # The launcher goes on: a process of its own user, which has five digits at most, as no sandbox's has.
-    launcher = re.compile(r"process \d+ of user \d{1,5}: ")
-    left = [line for line in leftovers(machine) if line.startswith("process") and not launcher.match(line)]
+    of_the_launcher = re.compile(r"process \d+ of user \d{1,5}: ")
+    left = [line for line in leftovers(machine) if line.startswith("process") and not of_the_launcher.match(line)]
     t.assertEqual(left, [])
     print(json.dumps(ask(machine, ("GET", "/v1/sessions"))), machine.succeed(f"ls -la {STATE}"))
