@@ -188,13 +188,21 @@ impl Sessions {
         (found, None)
     }
 
-    /// A session.
+    /// A session, with what its files take.
     ///
     /// # Errors
     /// [`SessionError::Unknown`].
     pub async fn get(&self, client: &str, id: &str) -> Result<View, SessionError> {
         let live = self.shared.find(client, id)?;
         Ok(self.shared.seen(&live).await)
+    }
+
+    /// A session, without what its files take, which only the launcher knows.
+    ///
+    /// # Errors
+    /// [`SessionError::Unknown`].
+    pub fn find(&self, client: &str, id: &str) -> Result<View, SessionError> {
+        Ok(self.shared.find(client, id)?.view(None))
     }
 
     /// Changes what is said of a session, or how long it lives.

@@ -318,9 +318,11 @@ fn fill(api: &Api, session: &str, files: usize) {
 
 /// From one session to many: what the next costs, and what all of them take.
 fn held(report: &mut Report, ours: &Ours, most: usize, rounds: usize) {
+    let Some(bare) = Bare::of_true() else { return report.skip("sessions that are held: there is no true") };
     let api = Api::new(ours);
     let columns = [
         "sessions",
+        "bare p50 ms, by fork",
         "create p50 ms",
         "exec p50 ms",
         "private KiB each",
@@ -346,22 +348,24 @@ fn held(report: &mut Report, ours: &Ours, most: usize, rounds: usize) {
         let busy = processor(ours.service.daemon_pid());
         let ready = || ours.settle();
         let mut turns = [
+            // What the machine itself does meanwhile: growth is told in multiples of it.
+            Turn::new("bare, by fork", || bare.run(Start::Fork).unwrap()).before(ready),
             Turn::new("create", || drop(made.replace(api.create()))).before(ready).after(|| api.delete(&made.borrow())),
             Turn::new("exec", || api.run(&sessions[0], &program)).before(ready),
         ];
         take_turns(&mut turns, rounds);
         turns.sort_by(|a, b| a.name.cmp(&b.name));
-        let [create, exec] = [0, 1].map(|index: usize| turns[index].summary().p50);
+        let [bare, create, exec] = [0, 1, 2].map(|index: usize| turns[index].summary().p50);
         let (least, counted) = *first.get_or_insert((memory, step));
         let each = |now: u64, then: u64| match step - counted {
             0 => "–".to_owned(),
             more => number(now.saturating_sub(then) as f64 / more as f64),
         };
-        let cells = [step.to_string(), number(create), number(exec), each(memory.0, least.0), each(memory.1, least.1)];
-        let others = [fds[0].to_string(), fds[1].to_string(), format!("{busy:.2} %")];
-        table.rows.push(cells.into_iter().chain(others).collect());
-        report.value(format!("sessions/create beside {step}"), create);
-        report.value(format!("sessions/exec beside {step}"), exec);
+        let cells = [step.to_string(), number(bare), number(create), number(exec)];
+        let others = [each(memory.0, least.0), each(memory.1, least.1), fds[0].to_string(), fds[1].to_string()];
+        table.rows.push(cells.into_iter().chain(others).chain([format!("{busy:.2} %")]).collect());
+        report.value(format!("sessions/create beside {step}"), create / bare);
+        report.value(format!("sessions/exec beside {step}"), exec / bare);
         if step > counted {
             report.value("sessions/private_mib", as_mib(memory.0.saturating_sub(least.0)) / (step - counted) as f64);
         }

@@ -26,7 +26,7 @@ const SAID_BYTES: usize = 8 << 20;
     responses((status = 201, description = "The context", body = ContextResponse), Problems))]
 pub async fn create(asked: Asked, body: Body) -> Result<Response, Problem> {
     let request: ContextRequest = asked.json(body).await?;
-    let view = asked.sessions.get(asked.client(), asked.id()).await.map_err(problem)?;
+    let view = asked.sessions.find(asked.client(), asked.id()).map_err(problem)?;
     let (language, program) = check::context(&request, &view, &asked.state.runtimes())?;
     let made = |asked: Asked| async move {
         asked.sessions.create_context(asked.client(), asked.id(), &language, &program).await

@@ -42,7 +42,7 @@ const REPLAY_TIME: Duration = Duration::from_secs(10);
 pub async fn create(asked: Asked, body: Body) -> Result<Response, Problem> {
     let form = negotiate::form(&asked.headers)?;
     let request: ExecRequest = asked.json(body).await?;
-    let view = asked.sessions.get(asked.client(), asked.id()).await.map_err(problem)?;
+    let view = asked.sessions.find(asked.client(), asked.id()).map_err(problem)?;
     let new = check::exec(request, &view, &asked.config, &asked.state.runtimes())?;
     let is_detached = new.detached;
     let (view, hold) = start(&asked, new).await?;

@@ -104,7 +104,7 @@ pub async fn write(asked: Asked, body: Body) -> Result<Response, Problem> {
     let query = asked.query(&["path", "executable", "append"])?;
     let path = check::path("path", needed(&query, "path")?)?;
     let (executable, append) = (query.flag("executable")?, query.flag("append")?);
-    let most = room(&asked, body.size_hint().lower()).await?;
+    let most = room(&asked, body.size_hint().lower())?;
     let length = body.size_hint().exact();
     let (pieces, fault) = pieces(&asked, body, most);
     let written = files::write(worker(&asked).await?, path, executable, append, length, pieces).await;
@@ -258,7 +258,7 @@ pub async fn archive(asked: Asked) -> Result<Response, Problem> {
     responses((status = 204, description = "All of it is unpacked"), Problems))]
 pub async fn extract(asked: Asked, body: Body) -> Result<Response, Problem> {
     let place = place_of(&asked.query(&["path"])?)?;
-    let most = room(&asked, body.size_hint().lower()).await?;
+    let most = room(&asked, body.size_hint().lower())?;
     unpacked(&asked, worker(&asked).await?, place, body, most).await?;
     Ok(nothing())
 }
@@ -294,8 +294,8 @@ async fn worker(asked: &Asked) -> Result<UnixStream, Problem> {
 }
 
 /// Most bytes of an upload: more than the session's disk holds would not fit, however it is used.
-async fn room(asked: &Asked, announced: u64) -> Result<u64, Problem> {
-    let view = asked.sessions.get(asked.client(), asked.id()).await.map_err(problem)?;
+fn room(asked: &Asked, announced: u64) -> Result<u64, Problem> {
+    let view = asked.sessions.find(asked.client(), asked.id()).map_err(problem)?;
     fitting(announced, most_bytes(asked, view.limits.disk_bytes))
 }
 
