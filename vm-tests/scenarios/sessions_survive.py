@@ -109,7 +109,7 @@ with subtest("a program that ends while there is no daemon is told of by the nex
     t.assertEqual([result["status"], result["exit_code"], result["stdout"]], ["nonzero_exit", 3, "last words\n"])
 
 with subtest("idle time-outs: one is gone, a persistent one is on disk"):
-    short, kept, busy = (Session(machine, idle_timeout_ms=1_000, persistent=persistent)
+    short, kept, busy = (Session(machine, idle_timeout_ms=20_000, persistent=persistent)
                          for persistent in (False, True, False))
     # Who computes in silence is not idle.
     busy.begin("python", "-c", "while True: pass")
