@@ -32,6 +32,7 @@ mod body;
 mod connection;
 mod fields;
 mod negotiate;
+mod network;
 mod proxy;
 mod websocket;
 

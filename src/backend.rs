@@ -9,12 +9,12 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use crate::job::{Ending, EnforcedBy, Path};
+use crate::job::{DeniedFlow, Ending, EnforcedBy, Path};
 use crate::plan::{Archive, Cause, Spec, Wanted};
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
 
-pub use crate::launcher::protocol::{ExecPurpose, NO_SLOT, SessionEvent, SessionKey, SessionRequest};
+pub use crate::launcher::protocol::{ExecPurpose, NO_SLOT, Reach, SessionEvent, SessionKey, SessionRequest};
 pub use namespace::Keeper;
 
 /// The clock of the times in an [`Ending`], in microseconds.
@@ -43,6 +43,8 @@ pub struct Order {
     pub warm: bool,
     /// Whether it must be made for this request alone.
     pub fresh: bool,
+    /// What it can reach, where that is less than its profile allows.
+    pub network: Option<Network>,
 }
 
 /// A program that was given its job.
@@ -56,6 +58,15 @@ pub struct Started {
     pub stdout: PipeReader,
     /// Where its standard error goes.
     pub stderr: PipeReader,
+}
+
+/// What is heard of a program while it runs.
+#[derive(Debug)]
+pub enum News {
+    /// The network policy refused these; each is told once.
+    Denied(Vec<DeniedFlow>),
+    /// It and all that it had started are dead.
+    Ended(Box<Ending>),
 }
 
 /// What is said about a session.
@@ -180,7 +191,7 @@ pub enum Sandbox {
 }
 
 impl Sandbox {
-    /// Starts a program, with these files below `/workspace` where there are any. [`Sandbox::ended`]
+    /// Starts a program, with these files below `/workspace` where there are any. [`Sandbox::news`]
     /// tells how it ended.
     ///
     /// # Errors
@@ -196,17 +207,17 @@ impl Sandbox {
         }
     }
 
-    /// Waits until the program and all that it had started are dead. May be dropped and called again.
+    /// Waits for what happens next to the program, at last its end. May be dropped and called again.
     ///
     /// # Errors
     /// As [`BackendError`]; [`BackendError::Input`] names the file that could not be written.
-    pub async fn ended(&mut self) -> Result<Ending, BackendError> {
+    pub async fn news(&mut self) -> Result<News, BackendError> {
         match self {
-            Self::Namespace(lease) => lease.ended().await,
+            Self::Namespace(lease) => lease.news().await,
         }
     }
 
-    /// Ends the program that runs; [`Sandbox::ended`] still tells how.
+    /// Ends the program that runs; [`Sandbox::news`] still tells how.
     ///
     /// # Errors
     /// [`BackendError::Gone`].

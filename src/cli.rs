@@ -18,6 +18,7 @@ pub mod exit;
 mod follow;
 mod generate;
 pub mod limit;
+mod network;
 mod request;
 mod run;
 mod runtimes;

@@ -12,10 +12,12 @@ use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
 use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
+use network::{Network, NetworkError};
 use sessions::{Sessions, SessionsError};
 
 pub mod cache;
 pub mod clients;
+pub mod network;
 mod place;
 mod pool;
 pub mod sessions;
@@ -36,6 +38,8 @@ pub struct Config {
     pub service: Service,
     /// What compilers made, to be used again.
     pub cache: Cache,
+    /// What sandboxes need that may reach something.
+    pub network: Network,
     /// The launcher.
     pub launcher: Launcher,
     /// Sandboxes that wait.
@@ -99,7 +103,7 @@ pub struct Outputs {
 pub struct Launcher {
     /// First of the host ids that sandboxes use, where no subordinate range is given to the user.
     pub id_base: u32,
-    /// How many ids; each sandbox takes two.
+    /// How many ids; each sandbox takes three.
     pub id_count: u32,
     /// Most sandboxes that live at one time.
     pub sandboxes: usize,
@@ -150,6 +154,9 @@ pub enum ConfigError {
     /// The cache can't be as it is asked for.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The network can't be as it is asked for.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Sessions can't be as they are asked for.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
@@ -217,6 +224,7 @@ impl ConfigError {
             Self::Profile { profile, section, error } => format!("profiles.{profile}.{section}.{}", error.field),
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
             Self::Cache(error) => error.key().to_owned(),
+            Self::Network(error) => error.key().to_owned(),
             Self::Sessions(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
@@ -266,6 +274,7 @@ impl Config {
             runtimes: section("runtimes", raw.runtimes)?,
             service: section("service", raw.service)?,
             cache: section("cache", raw.cache)?,
+            network: section("network", raw.network)?,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
             clients: Clients::new(clients, sessions.sessions_per_client),
@@ -292,6 +301,7 @@ impl Config {
             return Err(ConfigError::NoDefaultProfile);
         }
         self.cache.check()?;
+        self.network.check()?;
         self.sessions.check()?;
         self.clients.check(&self.profiles)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
@@ -326,6 +336,7 @@ struct Raw {
     runtimes: Value,
     service: Value,
     cache: Value,
+    network: Value,
     launcher: Value,
     pool: Value,
     sessions: Value,

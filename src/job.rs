@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Cause, FilePath, Step};
-use crate::profile::{Limits, Policy};
+use crate::profile::{Limits, Network, Policy};
 
 pub mod text;
 mod verdict;
@@ -42,6 +43,9 @@ pub struct Job {
     pub warm: bool,
     /// Whether its sandbox must be made for it alone.
     pub fresh: bool,
+    /// What both of its stages can reach, where that is less than its profile allows; else it is as the profile
+    /// has it.
+    pub network: Option<Network>,
 }
 
 /// What decides, besides what the job itself says, what its compile stage makes.
@@ -217,6 +221,111 @@ impl fmt::Display for Denial {
     }
 }
 
+/// A connection, a query or a packet that the network policy refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeniedFlow {
+    /// The name that was asked for, where there was one.
+    pub name: Option<String>,
+    /// The address, where it came to that.
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+    /// The port, where there is one.
+    pub port: Option<u16>,
+    /// What it spoke.
+    pub protocol: Protocol,
+    /// Why it was refused.
+    pub reason: DenialReason,
+    /// How often.
+    pub count: u64,
+}
+
+/// What a refused flow spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// A query to the resolver.
+    Dns,
+    /// TCP.
+    Tcp,
+    /// UDP, which is never carried; QUIC is one that speaks it.
+    Udp,
+    /// ICMP of either version.
+    Icmp,
+    /// A request to the HTTP proxy.
+    Proxy,
+    /// Any other.
+    Other,
+}
+
+/// Why a flow was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DenialReason {
+    /// No entry of the list names it.
+    NotListed,
+    /// It is, or leads to, an address that is private, reserved or the host's own.
+    Private,
+    /// An entry names it, but not that port.
+    Port,
+    /// A bound on connections or bytes was met.
+    Bound,
+    /// It could not be carried: the name server or the way out does not work.
+    Unreachable,
+}
+
+/// Most room that the refused flows of one stage take in a message, in bytes.
+const FLOWS_BYTES: usize = 8 << 10;
+
+impl DeniedFlow {
+    /// Adds what was refused now to what was refused before: what is the same is counted together, and what finds
+    /// no room is left out.
+    pub fn gather(all: &mut Vec<Self>, new: impl IntoIterator<Item = Self>) {
+        // What every one takes besides its name, generously.
+        let size = |flow: &Self| 40 + flow.name.as_ref().map_or(0, String::len);
+        let mut room = FLOWS_BYTES.saturating_sub(all.iter().map(size).sum());
+        for flow in new {
+            let alike = |known: &&mut Self| Self { count: flow.count, ..(**known).clone() } == flow;
+            if let Some(known) = all.iter_mut().find(alike) {
+                known.count = known.count.saturating_add(flow.count);
+            } else if size(&flow) <= room {
+                room -= size(&flow);
+                all.push(flow);
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeniedFlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.address) {
+            (Some(name), _) => f.write_str(name)?,
+            (None, Some(IpAddr::V6(address))) if self.port.is_some() => write!(f, "[{address}]")?,
+            (None, Some(address)) => write!(f, "{address}")?,
+            (None, None) => f.write_str("an unknown host")?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        write!(f, " ({})", self.reason.text(self.protocol))
+    }
+}
+
+impl DenialReason {
+    /// The reason in a few words.
+    #[must_use]
+    pub fn text(self, protocol: Protocol) -> &'static str {
+        match (self, protocol) {
+            (Self::NotListed, Protocol::Udp) => "UDP is not carried",
+            (Self::NotListed, Protocol::Icmp) => "ICMP is not carried",
+            (Self::NotListed, _) => "not listed",
+            (Self::Private, _) => "a private or reserved address",
+            (Self::Port, _) => "not at this port",
+            (Self::Bound, _) => "a bound was met",
+            (Self::Unreachable, _) => "unreachable",
+        }
+    }
+}
+
 /// All that is known of the end of a stage; [`verdict`] makes a status of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
@@ -234,6 +343,10 @@ pub struct Ending {
     pub disk_full: bool,
     /// System calls that were refused.
     pub denied: Vec<Denial>,
+    /// What the network policy refused while it ran.
+    pub flows: Vec<DeniedFlow>,
+    /// Why it had no network though it was to have one; absent where it had what it was to have.
+    pub network_error: Option<String>,
     /// What it used.
     pub usage: Usage,
     /// When its first instruction was due, by the monotonic clock in microseconds.
@@ -272,6 +385,10 @@ pub struct StageResult {
     pub usage: Usage,
     /// System calls that were refused.
     pub denied: Vec<Denial>,
+    /// Connections, queries and packets that its network policy refused.
+    pub flows: Vec<DeniedFlow>,
+    /// Why it had no network though it was to have one; absent where it had what it was to have.
+    pub network_error: Option<String>,
     /// The limits that it ran under.
     pub limits: Limits,
     /// Whether it did not run for this job: what it made for an earlier one was there.
@@ -361,6 +478,8 @@ pub enum Event {
     Stdout(Vec<u8>),
     /// The program wrote to standard error.
     Stderr(Vec<u8>),
+    /// The network policy refused these; each of them is told once.
+    Denied(Vec<DeniedFlow>),
     /// It is over.
     Finished(Box<Outcome>),
 }

@@ -16,6 +16,7 @@ mod run;
 mod sandbox;
 mod serve;
 mod session;
+mod uplinks;
 mod view;
 mod workspace;
 

@@ -23,6 +23,8 @@ pub mod runtime;
 
 pub mod jail;
 
+pub mod network;
+
 pub mod launcher;
 
 pub mod backend;

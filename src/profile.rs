@@ -5,6 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
+mod network;
+mod never;
+mod written;
+
+pub use network::{
+    AllowList, DEFAULT_PORTS, DESTINATIONS, Destination, EXCEPTED, GROUPS, Host, Name, Network, NotCovered, PORTS,
+    Unfit,
+};
+pub use never::NEVER;
+pub use written::{AllowForm, Closed, DestinationForm, NetworkForm};
+
 /// The profiles that come with the program: file name and text.
 pub const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sandboxes.rs"));
 
@@ -40,16 +51,6 @@ pub struct Policy {
     pub seccomp: String,
     /// What a refused system call does to it.
     pub denied_syscall: DeniedSyscall,
-}
-
-/// What a sandbox can reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Network {
-    /// Nothing: no interface is up, and internet sockets are refused by the filter, by name.
-    None,
-    /// A loopback device of its own, for programs that talk to themselves.
-    Loopback,
 }
 
 /// What a refused system call does.
@@ -168,7 +169,7 @@ impl Profile {
     /// What a program meets under it, besides its limits.
     #[must_use]
     pub fn policy(&self) -> Policy {
-        Policy { network: self.network, seccomp: self.seccomp.clone(), denied_syscall: self.denied_syscall }
+        Policy { network: self.network.clone(), seccomp: self.seccomp.clone(), denied_syscall: self.denied_syscall }
     }
 
     /// Checks that a profile's numbers are in range of its own maxima.

@@ -35,6 +35,7 @@ mod contexts;
 mod execs;
 mod keeping;
 mod live;
+mod network;
 mod ports;
 mod saving;
 mod snapshots;
@@ -43,6 +44,7 @@ pub use attach::Attachment;
 
 use database::{Database, DatabaseError};
 use live::{Live, State};
+pub use network::Refused;
 use record::{SessionId, SessionRecord};
 use state::{Change, Status};
 use types::{Counts, Disk, Filter, NewSession, SessionError, Update, View};
@@ -69,6 +71,8 @@ struct Shared {
     /// Whether what the daemon before has left was taken up.
     settled: watch::Sender<bool>,
     stopping: AtomicBool,
+    /// What the network refused to all sessions.
+    refused: Mutex<Refused>,
 }
 
 /// Unix time in milliseconds.
@@ -111,6 +115,7 @@ impl Sessions {
             keeper: watch::Sender::new(None),
             settled: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
+            refused: Mutex::default(),
         });
         shared.load().await?;
         tokio::spawn(keeping::keep(Arc::clone(&shared)));
@@ -411,6 +416,7 @@ impl Shared {
             expires_at_ms: now.saturating_add(new.lifetime_ms),
             restarts: 0,
             cpus: None,
+            network: new.network,
             status: Status::Active,
             lost: false,
             saved: None,
@@ -418,15 +424,16 @@ impl Shared {
         let live = self.admit(quota, &record)?;
         // Nobody finds it before it is there.
         let _making = live.gate.write().await;
-        let request = SessionRequest::Create {
+        let request = |reach| SessionRequest::Create {
             runtimes: record.runtimes.clone(),
             profile: record.profile.clone(),
             limits: record.limits,
             origin: origin.map(|(id, snapshot)| (id.bytes(), snapshot)),
+            reach,
         };
         // Written down last: what the launcher has and nobody knows of is ended by the next daemon. What is
         // written down and not there would come back as a persistent session without its files.
-        let made = match keeper.ask(live.id.bytes(), request, &[]).await {
+        let made = match keeper.ask_with(live.id.bytes(), record.network.as_ref(), request).await {
             Ok(_) => self.database.insert_session(record).await.map_err(SessionError::from),
             Err(error) => Err(self.crowded(error)),
         };

@@ -100,9 +100,10 @@ fn least(field: &str) -> u64 {
 fn profile_tables() -> String {
     let mut text = String::new();
     for (name, profile) in &defaults().profiles {
-        let network = match profile.network {
+        let network = match &profile.network {
             Network::None => "none: internet sockets are refused, by name",
             Network::Loopback => "a loopback device of its own, and nothing beyond",
+            Network::Allow(_) => "a loopback device of its own, and over TCP what its list names",
         };
         let denied = match profile.denied_syscall {
             DeniedSyscall::Error => "fails with EPERM, and the result names it",

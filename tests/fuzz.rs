@@ -9,7 +9,7 @@ mod common;
 use std::os::fd::{AsFd, OwnedFd};
 
 use codesandbox::jail::init::{Command, Report};
-use codesandbox::launcher::protocol::{Reply, Request};
+use codesandbox::launcher::protocol::{Reach, Reply, Request};
 use codesandbox::plan::{Archive, Cause, FilePath, Found, Mark, Spec, Wanted};
 use codesandbox::profile::{BUILT_IN, Profile};
 use codesandbox::sys::{fs, socket};
@@ -54,9 +54,11 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     let profile: Profile = toml::from_str(BUILT_IN.iter().find(|(name, _)| *name == "default").unwrap().1).unwrap();
     let lease = 0..4u64;
     let names = prop::sample::select(vec!["bash", "default", "", "nobody", "../../etc/passwd", "\0"]);
+    // What is given comes with a memory file, which is not there.
+    let reach = prop::sample::select(vec![Reach::AsProfile, Reach::Given, Reach::Nothing]);
     let sensible = prop_oneof![
-        (lease.clone(), names.clone(), names, any::<u64>(), any::<[bool; 2]>()).prop_map(
-            |(lease, runtime, profile, size, [warm, fresh])| Request::Open {
+        (lease.clone(), names.clone(), names, any::<u64>(), any::<[bool; 2]>(), reach).prop_map(
+            |(lease, runtime, profile, size, [warm, fresh], reach)| Request::Open {
                 lease,
                 runtime: runtime.to_owned(),
                 profile: profile.to_owned(),
@@ -64,6 +66,7 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
                 disk_files: size,
                 warm,
                 fresh,
+                reach,
             }
         ),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.run }),

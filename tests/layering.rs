@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Every module of the crate, lowest first: a module names itself and those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "sys",
     "plan",
     "profile",
@@ -20,6 +20,7 @@ const ORDER: [&str; 15] = [
     "job",
     "config",
     "jail",
+    "network",
     "launcher",
     "backend",
     "cache",
@@ -31,16 +32,17 @@ const ORDER: [&str; 15] = [
 ];
 
 /// Modules that may name less than the order allows, with the reason.
-const NARROWER: [(&str, &[&str], &str); 11] = [
+const NARROWER: [(&str, &[&str], &str); 12] = [
     ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
     ("runtime", &[], "a noun: data, and the choice among them"),
     ("job", &["plan", "profile"], "a noun: a request after it was checked, and its verdict"),
     ("config", &["profile", "runtime"], "puts the nouns' defaults and a file together"),
     ("jail", &["sys", "plan"], "what runs next to the program knows nothing of clients and configurations"),
+    ("network", &["sys", "profile", "job", "jail"], "what an uplink does for one sandbox, whoever it belongs to"),
     (
         "launcher",
-        &["sys", "plan", "profile", "runtime", "job", "config", "jail"],
+        &["sys", "plan", "profile", "runtime", "job", "config", "jail", "network"],
         "the privileged side knows nothing of the daemon",
     ),
     (
@@ -67,11 +69,14 @@ const NARROWER: [(&str, &[&str], &str); 11] = [
 
 /// Modules that read or write JSON, and what for. No other may: what travels between our own
 /// processes is postcard, and clients see the API's JSON only.
-const JSON: [(&str, &str); 5] = [
+const JSON: [(&str, &str); 8] = [
     ("api", "what clients see"),
+    ("backend", "a network that was asked for goes to the launcher as it is written"),
     ("cli", "is a client"),
     ("config", "the configuration and the manifest are JSON, which Nix renders"),
     ("launcher", "writes /runtime/runtimes.json, and passes its own settings to itself on a command line"),
+    ("network", "its tests read policies as they are written"),
+    ("profile", "its tests hold the written form of networks to JSON"),
     ("session", "speaks with kernels, whose messages are JSON"),
 ];
 

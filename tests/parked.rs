@@ -27,7 +27,8 @@ fn wait_for_sandboxes(service: &Service, count: usize) {
 
 /// Init and program of each sandbox.
 fn sandboxes(service: &Service) -> Vec<(i32, i32)> {
-    let all = children(service.launcher_pid());
+    let mut all = children(service.launcher_pid());
+    all.retain(|pid| common::name(*pid) != "uplinks");
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
     let own = fs::read_link(format!("/proc/{}/ns/pid", service.launcher_pid())).ok();
     // Init is the one whose children are in its own namespace, and the first of it.

@@ -250,6 +250,35 @@ fn programs_of_a_session_are_counted_and_the_oldest_ended_one_goes() {
     session.delete();
 }
 
+#[test]
+fn a_session_tells_its_network_and_refuses_more_than_its_profile_allows() {
+    let service = Service::start();
+    let session = create(&service, &json!({"runtime": "bash"}));
+    let told = session.ask("GET", "/network", b"").json();
+    assert_eq!(told, json!({"network": "loopback", "denied": [], "network_error": null}));
+    let put = |body: Value| {
+        let header = [("content-type", "application/json")];
+        session.try_ask("PUT", "/network", &header, body.to_string().as_bytes()).unwrap()
+    };
+    for (network, field) in [
+        (json!({"allow": [{"domain": "example.org"}]}), "network"),
+        (json!({"allow": [{"domain": "example.org"}, {"domain": "*"}]}), "network.allow[1].domain"),
+        (json!("everything"), "network"),
+    ] {
+        let refused = put(json!({"network": network}));
+        assert_eq!(problem(&refused), (422, "invalid-field".to_owned()));
+        assert_eq!(refused.json()["field"], field);
+        let refused = try_create(&service, &json!({"runtime": "bash", "network": network}));
+        assert_eq!((refused.status, &refused.json()["field"]), (422, &json!(field)));
+    }
+    assert_eq!(put(json!({"network": null})).json(), told);
+    let closed = create(&service, &json!({"runtime": "bash", "network": "none"}));
+    assert_eq!(closed.ask("GET", "/network", b"").json()["network"], "none");
+    closed.delete();
+    session.delete();
+    assert_eq!(problem(&session.ask("GET", "/network", b"")), (404, "unknown-session".to_owned()));
+}
+
 /// What a user of another client gets for these requests, each a method, a path and a body.
 fn as_stranger(service: &Service, asked: &[(&str, String, &str)]) -> Vec<String> {
     let asks = "import socket, sys\n\
@@ -295,6 +324,8 @@ fn sessions_of_others_are_answered_like_those_that_never_were() {
         ("POST", "/promote".to_owned(), "{}"),
         ("POST", "/demote".to_owned(), ""),
         ("POST", "/fork".to_owned(), "{}"),
+        ("GET", "/network".to_owned(), ""),
+        ("PUT", "/network".to_owned(), r#"{"network":"none"}"#),
         ("POST", "/execs".to_owned(), r#"{"shell":"true"}"#),
         ("GET", "/execs".to_owned(), ""),
         ("GET", format!("/execs/{exec}"), ""),

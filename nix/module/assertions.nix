@@ -87,7 +87,7 @@ let
       memoryNeeded = cfg.service.memory_budget_bytes + cfg.pool.memory_bytes + ownBytes;
       ids = cfg.subordinate_ids;
       # Two for each sandbox, and one for the launcher's own.
-      idsNeeded = 2 * cfg.launcher.sandboxes + 1;
+      idsNeeded = 3 * cfg.launcher.sandboxes + 1;
     in
     [
       (refuse (memoryMax != null && cfg.service.memory_budget_bytes != 0 && memoryNeeded > memoryMax)
@@ -151,6 +151,27 @@ let
           "profiles.\"${name}\": a profile's name has small letters, digits, \"-\" and \"_\" alone, and begins with a letter; rename it"
         )
       ]
+      ++ lib.optionals (lib.isAttrs profile.network) (
+        [
+          (refuse (!cfg.network.public && profile.network.allow != [ ])
+            "profiles.${name}.network: it allows what network.public = false refuses to all; set network.public = true, or make it \"none\" or \"loopback\""
+          )
+        ]
+        ++ lib.imap1 (
+          number: destination:
+          let
+            hosts = filter (host: destination.${host} != null) [
+              "domain"
+              "suffix"
+              "cidr"
+            ];
+          in
+          refuse (lib.length hosts != 1)
+            "profiles.${name}.network.allow: entry ${toString number} has ${
+              if hosts == [ ] then "none" else quoted hosts
+            }; a destination has exactly one of domain, suffix and cidr"
+        ) profile.network.allow
+      )
       ++
         concatMap
           (

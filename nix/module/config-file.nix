@@ -16,6 +16,21 @@ let
     ;
   cfg = config.services.codeSandbox;
 
+  # A profile's network, without the keys that say nothing.
+  reach =
+    network:
+    let
+      said = filterAttrs (_: value: value != null && value != [ ]);
+    in
+    if lib.isAttrs network then said network // { allow = map said network.allow; } else network;
+
+  # Absent, name servers are the host's. It has no certificates in the usual place.
+  network =
+    lib.optionalAttrs (cfg.network.resolvers != [ ]) { name_servers = cfg.network.resolvers; }
+    // lib.optionalAttrs cfg.network.public {
+      ca_certificates = "${pkgs.cacert}/etc/ssl/certs/ca-bundle.crt";
+    };
+
   settings = {
     runtimes = {
       # A NixOS host has no languages below /usr.
@@ -38,8 +53,9 @@ let
     launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
     # Absent, a client's number of sessions is that of all.
     clients = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.clients;
-    inherit (cfg) profiles;
+    profiles = mapAttrs (_: profile: profile // { network = reach profile.network; }) cfg.profiles;
   }
+  // lib.optionalAttrs (network != { }) { inherit network; }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
 
   unchecked = (pkgs.formats.json { }).generate "codesandbox-config.json" settings;

@@ -106,8 +106,10 @@ in
   inherit withVersions;
   # Sandbox profiles by name.
   sandboxes = files (profiles + "/sandboxes");
-  # Names of the system call filters that a profile may choose; `init` is that of the jail's own pid 1.
-  filters = filter (name: name != "init") (lib.attrNames (files (profiles + "/seccomp")));
+  # Names of the system call filters that a profile may choose; the others are those of our own processes.
+  filters = lib.subtractLists [ "init" "uplink" "worker" ] (
+    lib.attrNames (files (profiles + "/seccomp"))
+  );
   service = importTOML (profiles + "/service.toml");
   serviceComments = comments (builtins.readFile (profiles + "/service.toml"));
 }

@@ -6,6 +6,9 @@ let
   octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
   ipv4 = "${octet}(\\.${octet}){3}";
   ipv6 = "[0-9a-fA-F]*:[0-9a-fA-F:.]+";
+  label = "[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?";
+  # A name whose last part is a number would be taken for an address.
+  domainName = "(${label}\\.)*[a-zA-Z0-9_]*([a-zA-Z0-9_-]*[a-zA-Z_])[a-zA-Z0-9_]*\\.?";
 in
 rec {
   size = matching "size in bytes, with K, M, G or T, or a share of the host's memory, such as \"8G\", \"75%\" or \"infinity\"" "[1-9][0-9]*(\\.[0-9]+)?[KMGT]?|([1-9][0-9]?|100)%|infinity";
@@ -27,6 +30,10 @@ rec {
   version = matching "version that begins with numbers between dots, such as \"3.12\"" "[0-9]+(\\.[0-9]+)*([^0-9.].*)?";
   address = matching "address of IPv4 or IPv6, such as \"192.0.2.53\"" "${ipv4}|${ipv6}";
   network = matching "address or network of IPv4 or IPv6, such as \"192.0.2.0/24\" or \"2001:db8::/32\"" "(${ipv4})(/([0-9]|[12][0-9]|3[0-2]))?|(${ipv6})(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?";
+
+  cidr = matching "network of IPv4 or IPv6 with its prefix, such as \"198.51.100.0/24\" or \"2001:db8::/32\"" "(${ipv4})/([0-9]|[12][0-9]|3[0-2])|(${ipv6})/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8])";
+  domain = matching "name of a host, such as \"packages.example.org\": no wildcard, no address" domainName;
+  suffix = matching "domain with a dot before it, such as \".example.net\", for all hosts below it" "\\.${domainName}";
 
   isIpv6 = lib.hasInfix ":";
 

@@ -3,11 +3,10 @@ _:
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 let
-  inherit (lib) mkIf optional;
+  inherit (lib) mkIf;
   cfg = config.services.codeSandbox;
 in
 {
@@ -17,8 +16,6 @@ in
       requires = [ "codesandbox-launcher.socket" ];
       after = [ "codesandbox-launcher.socket" ];
       enableDefaultPath = false;
-      # The uplink of a profile with network.
-      path = optional cfg.network.public pkgs.passt;
 
       # Sandboxes die with their launcher. New runtimes and profiles are read by the running one when the
       # daemon says so, which reloads first; what it divides at start, ids and the number of sandboxes,
@@ -68,8 +65,6 @@ in
 
         # File systems. The sandboxes' roots are made of what is visible here.
         DevicePolicy = "closed";
-        # For the uplink of a profile with network, which makes its interface inside the sandbox.
-        DeviceAllow = "/dev/net/tun rw";
         ProtectHome = true;
         ProtectSystem = "strict";
 
@@ -83,7 +78,8 @@ in
         #   inherited by the sandboxes, where the stricter answer wins: a refusal could no longer name the
         #   call, programs that compile at run time would fail, and sandboxes could not name their host.
         # PrivateUsers=: the subordinate range is not mapped in it.
-        # PrivateNetwork=: a profile's uplink starts from the host's network.
+        # PrivateNetwork=: uplinks connect from the host's network. They speak AF_INET, AF_INET6 and, for the
+        #   rules of sandboxes, AF_NETLINK; each holds itself to that.
         # PrivateDevices=: its /dev is mounted noexec and cannot be taken apart in a user namespace; the
         #   device policy above refuses the same devices.
         # PrivateTmp=: nothing is written to /tmp, which is read-only here.

@@ -15,7 +15,6 @@ let
     literalExpression
     mkIf
     mkOption
-    optional
     optionals
     types
     ;
@@ -57,6 +56,12 @@ let
     "ff00::/8" # multicast
   ];
   denied = never ++ net.denied;
+  # What profiles except of it. Which profile does, the first lock knows; here it is all of them together.
+  excepted = lib.unique (
+    lib.concatMap (profile: profile.network.allow_private or [ ]) (lib.attrValues cfg.profiles)
+  );
+  except =
+    net: "${if isIpv6 net then "ip6" else "ip"} daddr ${net} counter name excepted accept";
   setOf =
     type: name: elements:
     "set ${name} { type ${type}; flags interval; auto-merge; elements = { ${concatStringsSep ", " elements} }; }";
@@ -71,7 +76,10 @@ let
     counter metadata { comment "refused: metadata services of clouds" }
     counter host { comment "refused: the host's own addresses" }
     counter private { comment "refused: private and reserved networks" }
-    counter public { comment "${if net.public then "let through" else "refused"}: public addresses" }
+    counter public { comment "${if net.public then "let through" else "refused"}: public addresses" }${
+      lib.optionalString (excepted != [ ])
+        "\ncounter excepted { comment \"let through: private networks that profiles except\" }"
+    }
 
     ${setOf "ipv4_addr" "denied4" (filter (one: !isIpv6 one) denied)}
     ${setOf "ipv6_addr" "denied6" (filter isIpv6 denied)}
@@ -92,6 +100,9 @@ let
           "ip daddr 169.254.169.254 counter name metadata goto refuse"
           "ip6 daddr fd00:ec2::254 counter name metadata goto refuse"
           "fib daddr type { local, broadcast, anycast, multicast } counter name host goto refuse"
+        ]
+        ++ map except excepted
+        ++ [
           "ip daddr @denied4 counter name private goto refuse"
           "ip6 daddr @denied6 counter name private goto refuse"
           "counter name public ${if net.public then "accept" else "goto refuse"}"
@@ -157,12 +168,34 @@ in
     };
 
     # By the cgroup, and so in every network namespace. What is allowed is looked at first: loopback, which
-    # programs use to talk to themselves.
+    # programs use to talk to themselves, and the addresses that networked sandboxes have on their own loopback
+    # device, from which programs speak to the relay.
     systemd.services.codesandbox-launcher.serviceConfig = {
-      IPAddressAllow = [ "localhost" ] ++ optionals net.public net.resolvers;
+      IPAddressAllow = [
+        "localhost"
+      ]
+      ++ optionals net.public (
+        [
+          "192.0.2.2"
+          "2001:db8::2"
+        ]
+        ++ net.resolvers
+        ++ excepted
+      );
       IPAddressDeny = if net.public then denied else [ "any" ];
     };
 
-    boot.kernelModules = optional net.public "tun";
+    # The rules of sandboxes' networks. The launcher has no privilege to have them loaded where modules are
+    # locked, as kernel hardening does.
+    boot.kernelModules = optionals net.public [
+      "nf_tables"
+      "nfnetlink_log"
+      "nft_chain_nat"
+      "nft_ct"
+      "nft_limit"
+      "nft_log"
+      "nft_nat"
+      "nft_reject_inet"
+    ];
   };
 }

@@ -31,6 +31,62 @@ let
     "file_size_bytes"
     "output_bytes"
   ];
+  # A key that is null is left out of the file.
+  absent =
+    type: attributes:
+    mkOption (
+      {
+        type = types.nullOr type;
+        default = null;
+      }
+      // attributes
+    );
+  destination.options = {
+    domain = absent kinds.domain {
+      example = "packages.example.org";
+      description = "A host by its whole name. A destination has exactly one of `domain`, `suffix` and `cidr`.";
+    };
+    suffix = absent kinds.suffix {
+      example = ".example.net";
+      description = "All hosts below a domain, and not the domain itself.";
+    };
+    cidr = absent kinds.cidr {
+      example = "198.51.100.0/24";
+      description = "Addresses that are reached without a name.";
+    };
+    ports = absent (types.nonEmptyListOf (types.ints.between 1 65535)) {
+      example = [ 443 ];
+      description = "TCP ports; 80 and 443 where it is null.";
+    };
+  };
+  allowList = {
+    allow = mkOption {
+      type = types.listOf (types.submodule destination);
+      example = [ { domain = "packages.example.org"; } ];
+      description = "What can be reached; what none of them names is refused. See docs/NETWORK.md.";
+    };
+    allow_private = mkOption {
+      type = types.listOf kinds.cidr;
+      default = [ ];
+      example = [ "10.1.0.0/16" ];
+      description = ''
+        Private networks that destinations may lie in all the same. The host's own addresses and the metadata
+        services of clouds are refused also then.
+      '';
+    };
+    connections = absent (types.ints.between 1 4294967295) {
+      example = 64;
+      description = "Most connections that are open at one time; null for no bound but the service's own.";
+    };
+    bytes = absent types.ints.positive {
+      example = 1073741824;
+      description = "Most bytes in both directions, in all.";
+    };
+    bytes_per_second = absent types.ints.positive {
+      example = 10485760;
+      description = "Most bytes a second, in both directions together.";
+    };
+  };
   sections = {
     compile = "Limits of the compile stage where a request names none.";
     run = "Limits of the run stage where a request names none.";
@@ -43,14 +99,23 @@ let
       description = "What the profile is for, in a sentence that is shown to people.";
     };
     network = {
-      type = types.enum [
+      type = types.either (types.enum [
         "none"
         "loopback"
-      ];
-      example = "loopback";
+      ]) (types.submodule { options = allowList; });
+      example = {
+        allow = [
+          { domain = "packages.example.org"; }
+          {
+            suffix = ".example.net";
+            ports = [ 443 ];
+          }
+        ];
+        connections = 64;
+      };
       description = ''
         `none`: internet sockets are refused, by name; `loopback`: a loopback device of the sandbox's own, and
-        nothing beyond.
+        nothing beyond; or what it can reach besides, over TCP. The last also needs `network.public`.
       '';
     };
     seccomp = {

@@ -19,7 +19,7 @@ in
       type = lib.types.ints.positive;
       default = launcher.id_count;
       example = 131072;
-      description = "How many; each sandbox takes two, so that no two that live at one time share any.";
+      description = "How many; each sandbox takes three, so that no two that live at one time share any.";
     };
   };
 

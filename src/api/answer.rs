@@ -3,12 +3,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::job::{JobId, OmittedFile, Outcome, OutputFile, Overhead, StageResult, Usage, signal_name};
+use crate::job::{
+    Denial, DeniedFlow, JobId, OmittedFile, Outcome, OutputFile, Overhead, StageResult, Usage, signal_name,
+};
 use crate::profile::Limits;
 
 use super::wire::{
-    Encoding, FileResponse, LimitsInForce, OmittedResponse, OverheadResponse, RunResponse, RuntimeUsed, StageResponse,
-    UsageResponse,
+    Denied, Encoding, FileResponse, LimitsInForce, OmittedResponse, OverheadResponse, RunResponse, RuntimeUsed,
+    StageResponse, UsageResponse,
 };
 
 /// What an answer says that an outcome does not know.
@@ -65,9 +67,15 @@ fn stage(result: StageResult) -> StageResponse {
         stderr,
         stderr_encoding,
         usage: usage(result.usage),
-        denied: result.denied,
+        denied: denied(result.denied, result.flows),
+        network_error: result.network_error,
         cached: None,
     }
+}
+
+/// What was refused: system calls first.
+pub(super) fn denied(calls: Vec<Denial>, flows: Vec<DeniedFlow>) -> Vec<Denied> {
+    calls.into_iter().map(Denied::Syscall).chain(flows.into_iter().map(Denied::Flow)).collect()
 }
 
 fn overhead(overhead: Overhead) -> OverheadResponse {
@@ -116,7 +124,7 @@ pub(super) fn either(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::job::{Denial, EnforcedBy, Status};
+    use crate::job::{DenialReason, EnforcedBy, Protocol, Status};
 
     /// A job under the default profile.
     pub(in crate::api) fn about() -> About {
@@ -134,6 +142,18 @@ pub(super) mod tests {
         }
     }
 
+    /// Something that the network refused.
+    pub(in crate::api) fn flow() -> DeniedFlow {
+        DeniedFlow {
+            name: Some("example.com".into()),
+            address: None,
+            port: None,
+            protocol: Protocol::Dns,
+            reason: DenialReason::NotListed,
+            count: 3,
+        }
+    }
+
     /// An outcome with something in every field.
     pub(in crate::api) fn outcome(limits: Limits) -> Outcome {
         let run = StageResult {
@@ -145,6 +165,8 @@ pub(super) mod tests {
             stderr: "ä".into(),
             usage: Usage { wall_time_us: 11_200, cpu_time_us: 9_800, memory_peak_bytes: u64::MAX, ..Usage::default() },
             denied: vec![Denial { syscall: "mount".into(), argument: None, count: 2 }],
+            flows: vec![flow()],
+            network_error: Some("no uplink".into()),
             limits,
             cached: false,
         };
@@ -173,6 +195,14 @@ pub(super) mod tests {
         assert_eq!((&json["run"]["stderr"], &json["run"]["stderr_encoding"]), (&"ä".into(), &"utf-8".into()));
         assert_eq!(json["run"]["usage"]["wall_time_ms"], 11.2);
         assert_eq!(json["run"]["usage"]["read_bytes"], serde_json::Value::Null);
+        assert_eq!(json["run"]["denied"][0], serde_json::json!({ "syscall": "mount", "argument": null, "count": 2 }));
+        assert_eq!(
+            json["run"]["denied"][1],
+            serde_json::json!({
+                "name": "example.com", "address": null, "port": null, "protocol": "dns", "reason": "not_listed", "count": 3
+            })
+        );
+        assert_eq!(json["run"]["network_error"], "no uplink");
         assert_eq!(json["limits"]["wall_time_ms"], 10_000);
         assert_eq!(json["limits"]["enforced_by"], "cgroup2");
         assert_eq!(json["files"][0], serde_json::json!({ "path": "a.png", "content_base64": "iVA=", "size": 2 }));

@@ -81,6 +81,7 @@ fn name(event: &StreamEvent) -> &'static str {
         StreamEvent::Stage { .. } => "stage",
         StreamEvent::Stdout(_) => "stdout",
         StreamEvent::Stderr(_) => "stderr",
+        StreamEvent::Denied { .. } => "denied",
         StreamEvent::Finished(_) => "finished",
         StreamEvent::Failed { .. } => "failed",
     }
@@ -112,6 +113,8 @@ impl Writer {
             Ok(Event::Stderr(bytes)) => {
                 self.stderr.push(&bytes).into_iter().map(|piece| StreamEvent::Stderr(output(piece))).collect()
             }
+            Ok(Event::Denied(flows)) if flows.is_empty() => Vec::new(),
+            Ok(Event::Denied(flows)) => vec![StreamEvent::Denied { id, stage, denied: answer::denied(vec![], flows) }],
             Ok(Event::Stage(next)) => self.begin(next, (next == Stage::Compile).then_some(false)),
             Ok(Event::Cached) => self.begin(Stage::Compile, Some(true)),
             Ok(Event::Finished(outcome)) => {
@@ -253,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_network_refuses_is_told_with_its_stage() {
+        let mut writer = Writer::new(answer::tests::about());
+        assert!(writer.write(Ok(Event::Denied(vec![]))).is_empty());
+        writer.write(Ok(Event::Stage(Stage::Compile)));
+        let mut told = serde_json::to_value(&writer.write(Ok(Event::Denied(vec![answer::tests::flow()])))[0]).unwrap();
+        told.as_object_mut().unwrap().remove("id");
+        let flow = serde_json::to_value(answer::tests::flow()).unwrap();
+        assert_eq!(told, serde_json::json!({ "event": "denied", "stage": "compile", "denied": [flow] }));
+    }
+
+    #[test]
     fn every_event_can_be_read_back_and_is_one_line() {
         let about = answer::tests::about();
         let outcome = answer::tests::outcome(about.limits);
@@ -263,6 +277,7 @@ mod tests {
             Ok(Event::Stage(Stage::Run)),
             Ok(Event::Stdout(b"a\nb\r\n".to_vec())),
             Ok(Event::Stderr(vec![0xff])),
+            Ok(Event::Denied(vec![answer::tests::flow()])),
             Ok(Event::Finished(Box::new(outcome))),
             Err(Fault::Internal("secret".into())),
         ] {

@@ -28,7 +28,7 @@ pub async fn profiles(axum::extract::State(state): axum::extract::State<State>) 
     let profiles = config.profiles.iter().map(|(name, profile)| ProfileResponse {
         name: name.clone(),
         title: profile.title.clone(),
-        network: profile.network,
+        network: (&profile.network).into(),
         compile: profile.compile,
         run: profile.run,
         maximum: profile.maximum,
@@ -74,6 +74,7 @@ pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -
     let scheduler = &state.scheduler;
     if let Some(sessions) = &state.sessions {
         state.metrics.count_sessions(&sessions.counts());
+        state.metrics.count_refused(sessions.refused());
     }
     match state.metrics.text(
         &scheduler.load(),

@@ -1,7 +1,9 @@
 //! What is counted, in the form that Prometheus reads.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,9 +13,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use serde::Serialize;
 
-use crate::job::{Outcome, Status};
+use crate::job::{DenialReason, DeniedFlow, Outcome, Protocol};
 use crate::scheduler::{CacheStats, ClientLoad, Load};
+use crate::session::Refused;
 use crate::session::types::{self, Counts};
 
 use super::problem::Kind;
@@ -56,6 +60,12 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DenialLabels {
+    protocol: String,
+    reason: String,
+}
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -77,6 +87,7 @@ pub struct Metrics {
     client_started: Family<ClientLabels, Counter>,
     cache: Cache,
     sessions: Sessions,
+    network: Networks,
 }
 
 /// Sessions.
@@ -105,6 +116,49 @@ impl Sessions {
             let count = i64::try_from(counts.of(status)).unwrap_or(i64::MAX);
             self.by_status.get_or_create(&StatusLabels { status: status.name() }).set(count);
         }
+    }
+}
+
+/// What networks refuse, and fail to give. Of runs it is counted here, of sessions by whoever keeps them.
+#[derive(Default)]
+struct Networks {
+    denied: Family<DenialLabels, Counter>,
+    errors: Counter,
+    runs: Mutex<Refused>,
+    sessions: Mutex<Refused>,
+}
+
+impl Networks {
+    fn register(&self, to: &mut Registry) {
+        let help = "Connections, queries and packets of programs that the network policy refused";
+        to.register("network_denied", help, self.denied.clone());
+        let help = "Stages and sessions that had no network though they were to have one";
+        to.register("network_errors", help, self.errors.clone());
+    }
+
+    fn note(&self, flows: &[DeniedFlow], error: Option<&str>) {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        for flow in flows {
+            let count = runs.flows.entry((flow.protocol, flow.reason)).or_default();
+            *count = count.saturating_add(flow.count);
+        }
+        runs.errors += u64::from(error.is_some());
+    }
+
+    /// Brings what is told up to date.
+    fn sum(&self) {
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<(Protocol, DenialReason), u64> = runs.flows.clone();
+        for (flow, count) in &sessions.flows {
+            let sum = all.entry(*flow).or_default();
+            *sum = sum.saturating_add(*count);
+        }
+        for ((protocol, reason), count) in all {
+            let labels = DenialLabels { protocol: word(protocol), reason: word(reason) };
+            self.denied.get_or_create(&labels).inner().store(count, Ordering::Relaxed);
+        }
+        self.errors.inner().store(runs.errors + sessions.errors, Ordering::Relaxed);
     }
 }
 
@@ -174,6 +228,7 @@ impl Metrics {
             client_started: Family::default(),
             cache: Cache::default(),
             sessions: Sessions::default(),
+            network: Networks::default(),
         };
         metrics.register();
         metrics
@@ -209,6 +264,7 @@ impl Metrics {
         to.register("client_started_jobs", "Jobs that have left the queue, by client", self.client_started.clone());
         self.cache.register(to);
         self.sessions.register(to);
+        self.network.register(to);
     }
 
     /// A request was refused or failed.
@@ -237,6 +293,9 @@ impl Metrics {
         self.runs.get_or_create(&labels).inc();
         // A stage that is cached took no time of this job.
         let stages = || outcome.compile.iter().filter(|stage| !stage.cached).chain(&outcome.run);
+        for stage in stages() {
+            self.network.note(&stage.flows, stage.network_error.as_deref());
+        }
         let wall = Duration::from_micros(stages().map(|stage| stage.usage.wall_time_us).sum());
         let language = LanguageLabels { language: runtime.language.clone() };
         self.wall.get_or_create(&language).observe(wall.as_secs_f64());
@@ -281,6 +340,11 @@ impl Metrics {
         self.sessions.set(counts);
     }
 
+    /// Takes note of what was refused to sessions, for the next text.
+    pub fn count_refused(&self, refused: Refused) {
+        *self.network.sessions.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
     /// Everything, in the text form of OpenMetrics; loads and availability are those of this moment.
     ///
     /// # Errors
@@ -293,6 +357,7 @@ impl Metrics {
         available: bool,
     ) -> Result<String, fmt::Error> {
         self.cache.set(cache);
+        self.network.sum();
         let count = |jobs: usize| i64::try_from(jobs).unwrap_or(i64::MAX);
         self.queued.set(count(load.queued));
         self.running.set(count(load.running));
@@ -330,11 +395,11 @@ fn histogram() -> Histogram {
     Histogram::new(SECONDS)
 }
 
-/// A status as answers spell it.
-fn word(status: Status) -> String {
-    match serde_json::to_value(status) {
+/// A word as answers spell it.
+fn word(word: impl Serialize) -> String {
+    match serde_json::to_value(word) {
         Ok(serde_json::Value::String(word)) => word,
-        other => unreachable!("a status is written as a string, not as {other:?}"),
+        other => unreachable!("words are written as strings, not as {other:?}"),
     }
 }
 
@@ -355,6 +420,8 @@ mod tests {
         metrics.snapshot_made();
         metrics.files_received(3);
         metrics.files_sent(4);
+        let flow = (Protocol::Dns, DenialReason::NotListed);
+        metrics.count_refused(Refused { flows: BTreeMap::from([(flow, 4)]), errors: 1 });
         metrics.count_sessions(&Counts { active: 2, stopped: 1, ..Counts::default() });
         let clients = [ClientLoad { client: "judges".into(), queued: 3, running: 2, started: 9 }];
         let load = Load { queued: 3, running: 2, slots: 4 };
@@ -376,6 +443,8 @@ mod tests {
             r#"codesandbox_sessions{status="active"} 2"#,
             r#"codesandbox_sessions{status="paused"} 0"#,
             r#"codesandbox_sessions{status="stopped"} 1"#,
+            r#"codesandbox_network_denied_total{protocol="dns",reason="not_listed"} 7"#,
+            "codesandbox_network_errors_total 2",
             "codesandbox_session_execs_total 1",
             "codesandbox_session_snapshots_total 1",
             "codesandbox_session_files_received_bytes_total 3",

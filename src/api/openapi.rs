@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use hyper::header::CONTENT_TYPE;
 use utoipa::OpenApi;
 
-use super::sessions::{attach, contexts, execs, files, life, output, ports, snapshots};
+use super::sessions::{attach, contexts, execs, files, life, network, output, ports, snapshots};
 use super::{checks, inquiry, run, sessions, wire};
 
 #[derive(OpenApi)]
@@ -31,6 +31,8 @@ use super::{checks, inquiry, run, sessions, wire};
         life::resume,
         life::promote,
         life::demote,
+        network::show,
+        network::replace,
         execs::create,
         execs::list,
         execs::show,

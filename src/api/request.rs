@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::config::clients::Quota;
 use crate::job::{Basis, InputFile, Job, JobId, StageRequest};
 use crate::plan::FilePath;
-use crate::profile::{LimitChanges, Limits, Profile};
+use crate::profile::{LimitChanges, Limits, Policy, Profile};
 use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
 
+use super::network;
 use super::problem::{Kind, Problem};
 use super::wire::{FileRequest, RunRequest, RuntimeUsed};
 
@@ -52,6 +53,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     let args = args(request.args.unwrap_or_default())?;
     let env = env(request.env.unwrap_or_default())?;
     let outputs = outputs(request.outputs.unwrap_or_default())?;
+    let network = network::narrowed("network", request.network, &profile.network)?;
 
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     let flags = choice.variant.map_or(&[][..], |variant| &variant.flags);
@@ -67,8 +69,12 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     }
     fits_in_a_stage("args", &run, config.service.arguments_bytes)?;
 
-    let may_be_cached = request.cache.unwrap_or(true) && compile.is_some();
-    let basis = may_be_cached.then(|| Basis { policy: profile.policy(), toolchain: toolchain::of(choice.runtime) });
+    let usual = profile.policy();
+    let policy = Policy { network: network.clone().unwrap_or(usual.network), ..usual };
+    // What a compiler fetches may be another thing tomorrow.
+    let is_closed = !network::leads_outside(&policy.network);
+    let may_be_cached = request.cache.unwrap_or(true) && compile.is_some() && is_closed;
+    let basis = may_be_cached.then(|| Basis { policy, toolchain: toolchain::of(choice.runtime) });
     let stage = |line: CommandLine, limits| StageRequest { argv: line.argv, env: line.env, limits };
     let job = Job {
         id: JobId::random(),
@@ -82,6 +88,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
         basis,
         warm,
         fresh: false,
+        network,
     };
     Ok(Accepted { job, runtime: used(&choice) })
 }

@@ -185,7 +185,7 @@ impl Followed {
             Ok(Event::Started) => self.state.metrics.started(self.submitted.elapsed()),
             Ok(Event::Finished(outcome)) => self.finished(outcome),
             Err(fault) => self.failed(fault),
-            Ok(Event::Stage(_) | Event::Cached | Event::Stdout(_) | Event::Stderr(_)) => {}
+            Ok(Event::Stage(_) | Event::Cached | Event::Stdout(_) | Event::Stderr(_) | Event::Denied(_)) => {}
         }
         happened
     }

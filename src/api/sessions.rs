@@ -2,8 +2,8 @@
 //!
 //! [`asked`] is what every request begins with. [`check`] makes what the manager takes out of requests, or refuses them; [`answer`] writes down what
 //! the manager knows. Between them stand the routes: [`life`] has the sessions themselves, [`execs`] the
-//! programs in them with [`output`] and [`attach`], [`files`] the files, [`snapshots`], [`contexts`] and
-//! [`ports`] the rest.
+//! programs in them with [`output`] and [`attach`], [`files`] the files, [`network`] what they can
+//! reach, [`snapshots`], [`contexts`] and [`ports`] the rest.
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
@@ -24,6 +24,7 @@ pub mod execs;
 pub mod files;
 pub mod files_wire;
 pub mod life;
+pub mod network;
 pub mod output;
 pub mod ports;
 pub mod snapshots;
@@ -44,6 +45,7 @@ pub(super) fn routes(state: &State) -> Router<State> {
         .route("/v1/sessions/{id}/resume", post(life::resume))
         .route("/v1/sessions/{id}/promote", post(life::promote))
         .route("/v1/sessions/{id}/demote", post(life::demote))
+        .route("/v1/sessions/{id}/network", get(network::show).put(network::replace))
         .route("/v1/sessions/{id}/fork", post(snapshots::fork))
         .route("/v1/sessions/{id}/snapshots", post(snapshots::create).get(snapshots::list))
         .route("/v1/sessions/{id}/snapshots/{snapshot}", delete(snapshots::remove))

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::job::{Denial, EnforcedBy, Path, Stage, Status};
-use crate::profile::{LimitChanges, Limits, Network};
+use crate::job::{Denial, DeniedFlow, EnforcedBy, Path, Stage, Status};
+use crate::profile::{LimitChanges, Limits, NetworkForm};
 
 use super::fields;
 use super::problem::ProblemDetails;
@@ -41,6 +41,9 @@ pub struct RunRequest {
     /// that are not compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compile_limits: Option<LimitChanges>,
+    /// What the program and its compiler can reach: no more than the profile allows; what that allows where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkForm>,
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
@@ -148,12 +151,25 @@ pub struct StageResponse {
     pub stderr_encoding: Encoding,
     /// What it used.
     pub usage: UsageResponse,
-    /// System calls that were refused, whether or not it ended because of them.
-    pub denied: Vec<Denial>,
+    /// System calls, and of the network connections, queries and packets, that were refused, whether or not it
+    /// ended because of them.
+    pub denied: Vec<Denied>,
+    /// Why it had no network though it was to have one; null where it had what it was to have.
+    pub network_error: Option<String>,
     /// Of a compile stage, where it is always there: whether it did not run, because what it makes was
     /// known from an earlier one. All else is then told of that one, its usage too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<bool>,
+}
+
+/// Something that was refused: a system call, or something on the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "a refused system call, or something that was refused on the network")]
+pub enum Denied {
+    /// A system call.
+    Syscall(Denial),
+    /// A connection, a query or a packet.
+    Flow(DeniedFlow),
 }
 
 /// How bytes are written in a JSON string.
@@ -250,6 +266,15 @@ pub enum StreamEvent {
     Stdout(Output),
     /// The program wrote to standard error.
     Stderr(Output),
+    /// The network policy refused these. Each of them is told once here, and all of them at the end.
+    Denied {
+        /// Names the job.
+        id: String,
+        /// Stage to which they were refused.
+        stage: Stage,
+        /// What was refused since the last such event; never empty.
+        denied: Vec<Denied>,
+    },
     /// The program has ended; the same object that a single answer would have been.
     Finished(Box<RunResponse>),
     /// The service failed after the answer had begun; nothing follows.
@@ -289,7 +314,7 @@ pub struct ProfileResponse {
     /// What it is for.
     pub title: String,
     /// What a program can reach.
-    pub network: Network,
+    pub network: NetworkForm,
     /// Limits of the compile stage where a request changes none.
     pub compile: Limits,
     /// Limits of the run stage where a request changes none.

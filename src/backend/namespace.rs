@@ -15,12 +15,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use super::{BackendError, Order, Started, Tidings};
+use super::{BackendError, News, Order, Started, Tidings};
 use crate::jail::init::UnpackError;
-use crate::job::{Ending, EnforcedBy};
-use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
+use crate::job::EnforcedBy;
+use crate::launcher::protocol::{MESSAGE_BYTES, Reach, Reply, Request, VERSION};
 use crate::plan::{Archive, Cause, Spec, Wanted};
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
 use crate::sys::{fs, socket};
 
@@ -125,10 +125,11 @@ impl Namespace {
             None => return Err(BackendError::Gone),
         }
         let lease = Lease { id: lease, link, replies, open: true };
-        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh } = order.clone();
+        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh, network } = order.clone();
+        let (reach, given) = reach(network.as_ref())?;
         // Nothing is waited for: the launcher does what it is asked for in order.
-        let request = Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files, warm, fresh };
-        lease.send(&request, &[]).await?;
+        let request = Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files, warm, fresh, reach };
+        lease.send(&request, &given.iter().map(AsFd::as_fd).collect::<Vec<_>>()).await?;
         Ok(lease)
     }
 
@@ -205,9 +206,10 @@ impl Link {
         let (lease, last) = match &reply {
             Reply::Welcome { .. } | Reply::Session { .. } => return,
             Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
-            Reply::Started { lease, .. } | Reply::NotUnpacked { lease, .. } | Reply::Ended { lease, .. } => {
-                (*lease, false)
-            }
+            Reply::Started { lease, .. }
+            | Reply::NotUnpacked { lease, .. }
+            | Reply::Denied { lease, .. }
+            | Reply::Ended { lease, .. } => (*lease, false),
         };
         let Some(route) = routes.get(&lease) else {
             return;
@@ -260,7 +262,14 @@ impl Lease {
         let descriptors: Vec<BorrowedFd<'_>> =
             [Some(&memory), archive.as_ref()].into_iter().flatten().map(AsFd::as_fd).collect();
         self.send(&Request::Execute { lease: self.id, limits: *limits }, &descriptors).await?;
-        match self.next().await? {
+        let answer = loop {
+            match self.next().await? {
+                // What was refused to whatever ran before is nobody's any more.
+                (Reply::Denied { .. }, _) => {}
+                answer => break answer,
+            }
+        };
+        match answer {
             (Reply::Started { path, .. }, descriptors) => {
                 let [stdin, stdout, stderr]: [OwnedFd; 3] = descriptors
                     .try_into()
@@ -271,9 +280,10 @@ impl Lease {
         }
     }
 
-    pub(super) async fn ended(&mut self) -> Result<Ending, BackendError> {
+    pub(super) async fn news(&mut self) -> Result<News, BackendError> {
         match self.next().await?.0 {
-            Reply::Ended { ending, .. } => Ok(ending),
+            Reply::Denied { flows, .. } => Ok(News::Denied(flows)),
+            Reply::Ended { ending, .. } => Ok(News::Ended(Box::new(ending))),
             Reply::NotUnpacked { error: UnpackError::File { index, errno }, .. } => Err(BackendError::Input {
                 index: usize::try_from(index).unwrap_or(usize::MAX),
                 reason: Number::from_raw(errno).desc().to_owned(),
@@ -313,6 +323,15 @@ impl Drop for Lease {
             runtime.spawn(async move { link.send(&Request::Close { lease }, &[]).await.ok() });
         }
     }
+}
+
+/// How the launcher is told what a sandbox can reach, and the memory file that goes with it.
+fn reach(network: Option<&Network>) -> Result<(Reach, Option<OwnedFd>), BackendError> {
+    let Some(network) = network else {
+        return Ok((Reach::AsProfile, None));
+    };
+    let text = serde_json::to_vec(network).map_err(|error| BackendError::Failed(error.to_string()))?;
+    Ok((Reach::Given, Some(sealed(c"network", &text)?)))
 }
 
 fn encoded(value: &impl serde::Serialize) -> Result<Vec<u8>, BackendError> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 
 use super::limit::Limit;
+use super::network::Reach;
 use super::service::Place;
 
 /// Arguments of `codesandbox run`.
@@ -49,6 +50,8 @@ pub(super) struct Arguments {
     /// Named set of limits and rules to run under, such as judge or build
     #[arg(short, long)]
     pub(super) profile: Option<String>,
+    #[command(flatten)]
+    pub(super) reach: Reach,
     /// Compile anew, and keep nothing of it
     #[arg(long)]
     pub(super) no_cache: bool,

@@ -40,6 +40,8 @@ pub(super) async fn follow(client: &mut Client, json: Vec<u8>) -> Result<RunResp
             StreamEvent::Stage { stage: Stage::Run, .. } => spinner.clear(),
             StreamEvent::Stdout(output) => pass_on(&mut spinner, output, Sink::Output).await?,
             StreamEvent::Stderr(output) => pass_on(&mut spinner, output, Sink::Error).await?,
+            // All of it stands in the result once more, added up.
+            StreamEvent::Denied { .. } => {}
             StreamEvent::Finished(result) => return Ok(*result),
             StreamEvent::Failed { problem, .. } => {
                 return Err(FollowError::Failed(explain(&problem)));

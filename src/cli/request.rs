@@ -75,6 +75,7 @@ pub(super) fn draw_up(arguments: &Arguments) -> Result<RunRequest, RequestError>
         profile: arguments.profile.clone(),
         limits: changes(&arguments.limits),
         compile_limits: changes(&arguments.compile_limits),
+        network: arguments.reach.form(),
         outputs: (!outputs.is_empty()).then_some(outputs),
         cache: arguments.no_cache.then_some(false),
     })

@@ -13,7 +13,7 @@ use super::client::{Client, ClientError};
 use super::collect::Target;
 use super::follow::{FollowError, Sink, decode, follow, write};
 use super::text::harmless;
-use super::{complain, exit, fail, request, service};
+use super::{complain, exit, fail, network, request, service};
 use crate::api::wire::{FileResponse, RunResponse, StageResponse};
 use crate::job::Status;
 
@@ -75,6 +75,11 @@ async fn show(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> Resu
         write(Sink::Error, decode(compile.stderr.clone(), compile.stderr_encoding)?)
             .await
             .map_err(FollowError::Output)?;
+    }
+    for stage in result.compile.iter().chain(&result.run) {
+        for line in network::refusals(&stage.denied, stage.network_error.as_deref()) {
+            complain(&line);
+        }
     }
     if let Some(verdict) = verdict(&result) {
         complain(&verdict);

@@ -24,6 +24,7 @@ mod input;
 mod keys;
 mod link;
 mod list;
+mod network;
 mod output;
 mod snapshot;
 mod state;
@@ -87,6 +88,9 @@ enum Command {
     /// Run code in a context, which keeps its variables from one piece of code to the next
     #[command(after_long_help = cell::HELP)]
     RunCode(cell::Arguments),
+    /// Tell what the programs of a session can reach and what was refused, or replace it
+    #[command(after_long_help = network::HELP)]
+    Network(network::Arguments),
     /// Make a session persistent, and hold it to some processors
     Promote(state::PromoteArguments),
     /// Take that back: not persistent any more, and on all processors
@@ -212,6 +216,7 @@ async fn dispatch(link: &Link, command: &Command) -> Result<u8, SessionError> {
         Command::Import(arguments) => snapshot::import(link, arguments).await,
         Command::Forward(arguments) => forward::run(link, arguments).await,
         Command::RunCode(arguments) => cell::run(link, arguments).await,
+        Command::Network(arguments) => network::run(link, arguments).await,
         Command::Promote(arguments) => state::promote(link, arguments).await,
         Command::Demote(arguments) => state::change(link, arguments, "demote").await,
         Command::Pause(arguments) => state::change(link, arguments, "pause").await,

@@ -141,6 +141,16 @@ impl Filter {
         Ok(Self { program: compile(&actions(&source, true)?, REFUSED) })
     }
 
+    /// The filter of uplinks: what its file does not name kills the process.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn of_uplink() -> Result<Self, FilterError> {
+        let text = include_str!("../../profiles/seccomp/uplink.toml");
+        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
+        Ok(Self { program: compile(&actions(&source, false)?, libc::SECCOMP_RET_KILL_PROCESS) })
+    }
+
     /// The BPF program.
     #[must_use]
     pub fn program(&self) -> &[Instruction] {

@@ -1,6 +1,6 @@
 //! Why a stage is said to have ended: the one place that decides.
 
-use super::{Denial, Ending, Exit, Status};
+use super::{Denial, DeniedFlow, Ending, Exit, Status};
 use crate::plan::Cause;
 use crate::profile::Limits;
 
@@ -55,7 +55,7 @@ pub fn verdict(ending: &Ending, limits: &Limits) -> (Status, Option<String>) {
         return (Status::SyscallDenied, Some(denied_reason(&ending.denied)));
     }
     match ending.exit {
-        Exit::Code(code) => (Status::NonzeroExit, Some(format!("exit status {code}"))),
+        Exit::Code(code) => (Status::NonzeroExit, Some(format!("exit status {code}{}", network_reason(ending)))),
         Exit::Signal(signal) => (Status::Signalled, Some(signal_name(signal))),
         Exit::NotStarted(_, errno) => {
             let why = nix::errno::Errno::from_raw(errno).desc();
@@ -77,6 +77,21 @@ fn denied_reason(denied: &[Denial]) -> String {
     format!("refused: {}", names.join(", "))
 }
 
+/// What was amiss with the network of a program that failed, which may be why.
+fn network_reason(ending: &Ending) -> String {
+    /// Most flows that a reason names.
+    const NAMED: usize = 3;
+    if let Some(error) = &ending.network_error {
+        return format!("; no network: {error}");
+    }
+    let named: Vec<String> = ending.flows.iter().take(NAMED).map(DeniedFlow::to_string).collect();
+    match (named.is_empty(), ending.flows.len().saturating_sub(NAMED)) {
+        (true, _) => String::new(),
+        (false, 0) => format!("; refused: {}", named.join(", ")),
+        (false, more) => format!("; refused: {}, and {more} more", named.join(", ")),
+    }
+}
+
 /// Name of a signal, such as `SIGSEGV`.
 #[must_use]
 pub fn signal_name(signal: i32) -> String {
@@ -87,7 +102,7 @@ pub fn signal_name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Usage;
+    use crate::job::{DenialReason, Usage};
 
     fn limits() -> Limits {
         let profile: crate::profile::Profile =
@@ -104,6 +119,8 @@ mod tests {
             file_at_limit: false,
             disk_full: false,
             denied: vec![],
+            flows: vec![],
+            network_error: None,
             usage: Usage::default(),
             started_us: 0,
             ended_us: 0,
@@ -126,6 +143,48 @@ mod tests {
         let denied = vec![Denial { syscall: "socket".into(), argument: Some("AF_INET".into()), count: 2 }];
         let (status, reason) = verdict(&Ending { denied, ..ending(Exit::Code(1)) }, &limits());
         assert_eq!((status, reason.as_deref()), (Status::SyscallDenied, Some("refused: socket(AF_INET)")));
+    }
+
+    #[test]
+    fn a_refused_flow_is_named_where_nothing_else_explains_a_bad_end() {
+        let flow = |name: Option<&str>, address: Option<&str>, port, reason| DeniedFlow {
+            name: name.map(str::to_owned),
+            address: address.map(|address| address.parse().unwrap()),
+            port: Some(port),
+            protocol: crate::job::Protocol::Tcp,
+            reason,
+            count: 2,
+        };
+        let flows = vec![
+            flow(Some("example.org"), None, 443, DenialReason::NotListed),
+            flow(None, Some("2001:4860::1"), 25, DenialReason::Port),
+        ];
+        let failed = Ending { flows: flows.clone(), ..ending(Exit::Code(1)) };
+        let text = "exit status 1; refused: example.org:443 (not listed), [2001:4860::1]:25 (not at this port)";
+        assert_eq!(verdict(&failed, &limits()), (Status::NonzeroExit, Some(text.to_owned())));
+        let many = Ending { flows: [&flows[..], &flows[..]].concat(), ..ending(Exit::Code(1)) };
+        assert!(verdict(&many, &limits()).1.unwrap().ends_with(", and 1 more"));
+        assert_eq!(verdict(&Ending { flows: flows.clone(), ..ending(Exit::Code(0)) }, &limits()), (Status::Ok, None));
+        let without = Ending { network_error: Some("it broke".to_owned()), flows, ..ending(Exit::Code(1)) };
+        assert_eq!(verdict(&without, &limits()).1.as_deref(), Some("exit status 1; no network: it broke"));
+    }
+
+    #[test]
+    fn refused_flows_are_counted_together_and_bounded() {
+        let flow = |number: usize| DeniedFlow {
+            name: Some(format!("{number}.{}", "a".repeat(200))),
+            address: None,
+            port: None,
+            protocol: crate::job::Protocol::Dns,
+            reason: DenialReason::NotListed,
+            count: 1,
+        };
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            DeniedFlow::gather(&mut all, (0..1000).map(flow));
+        }
+        assert!(all.len() > 20 && all.iter().all(|flow| flow.count == 3), "{}", all.len());
+        assert!(postcard::to_allocvec(&all).unwrap().len() <= 8 << 10);
     }
 
     #[test]

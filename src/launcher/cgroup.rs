@@ -22,6 +22,12 @@ use crate::sys::{Call, Errno, Result};
 const SUPERVISOR: &str = "supervisor";
 /// Its share of the processors beside the leaves, which have 100 each: the most that there is.
 const SUPERVISOR_WEIGHT: &str = "10000";
+/// Group of all uplinks.
+const UPLINKS: &str = "uplinks";
+/// Memory of all uplinks together, in bytes: what each needs with all its buffers full, many times over.
+const UPLINKS_BYTES: u64 = 1 << 30;
+/// Their share of the processors beside the leaves: what a program waits for is the network, not them.
+const UPLINKS_WEIGHT: &str = "1000";
 /// Controllers without which limits are not held by cgroups.
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// Controllers that are used where they are there.
@@ -160,11 +166,27 @@ impl Tree {
         group.set_up(limits)
     }
 
-    /// Removes every leaf that waits.
+    /// The group of uplinks, for CLONE_INTO_CGROUP; one that a launcher before left is as good.
+    pub(super) fn uplinks(&self) -> Result<OwnedFd> {
+        let path = self.root.join(UPLINKS);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error).call("mkdir"),
+            _ => {}
+        }
+        let limits = [("memory.max", UPLINKS_BYTES.to_string()), ("cpu.weight", UPLINKS_WEIGHT.to_owned())];
+        for (file, value) in limits {
+            fs::write(path.join(file), value).call("write")?;
+        }
+        fs::File::open(&path).map(OwnedFd::from).call("open")
+    }
+
+    /// Removes every leaf that waits, and what nothing lives in any more.
     pub(super) fn clear(&mut self) {
         for leaf in self.free.drain(..) {
             leaf.remove();
         }
+        // Where an uplink is about to end, the next launcher uses it again.
+        drop(fs::remove_dir(self.root.join(UPLINKS)));
     }
 }
 

@@ -21,10 +21,10 @@ pub(super) struct Block {
     pub(super) lock: Flock<File>,
 }
 
-/// Ids that one launcher needs for so many sandboxes: two for each, and one for itself; and in any case
+/// Ids that one launcher needs for so many sandboxes: three for each, and one for itself; and in any case
 /// that by which files of workspaces are known, which is no sandbox's own on any path that it can reach.
 pub(super) fn needed(sandboxes: usize) -> u32 {
-    let own = u32::try_from(sandboxes).unwrap_or(u32::MAX / 4).saturating_mul(2).saturating_add(1);
+    let own = u32::try_from(sandboxes).unwrap_or(u32::MAX / 6).saturating_mul(3).saturating_add(1);
     own.max(PROGRAM_ID + 1)
 }
 
@@ -72,6 +72,7 @@ fn lock_directory() -> PathBuf {
 #[derive(Debug)]
 pub(super) struct Slots {
     free: VecDeque<Slot>,
+    count: u32,
     own: bool,
 }
 
@@ -82,8 +83,8 @@ pub(super) struct Slot(u32);
 impl Slots {
     /// Slots for so many sandboxes; with `own` false all share one id.
     pub(super) fn new(sandboxes: usize, own: bool) -> Self {
-        let count = u32::try_from(sandboxes).unwrap_or(u32::MAX / 4);
-        Self { free: (0..count).map(Slot).collect(), own }
+        let count = u32::try_from(sandboxes).unwrap_or(u32::MAX / 6);
+        Self { free: (0..count).map(Slot).collect(), count, own }
     }
 
     pub(super) fn take(&mut self) -> Option<Slot> {
@@ -98,6 +99,11 @@ impl Slots {
     pub(super) fn identity(&self, slot: Slot) -> Identity {
         if self.own { Identity::Own { init: 1 + 2 * slot.0, program: 2 + 2 * slot.0 } } else { Identity::Shared }
     }
+
+    /// Who the uplink of a sandbox with this slot is; absent where all share one id.
+    pub(super) fn uplink(&self, slot: Slot) -> Option<u32> {
+        self.own.then_some(1 + 2 * self.count + slot.0)
+    }
 }
 
 #[cfg(test)]
@@ -110,10 +116,11 @@ mod tests {
         let mut seen = std::collections::BTreeSet::from([0]);
         while let Some(slot) = slots.take() {
             let Identity::Own { init, program } = slots.identity(slot) else { panic!("own ids were asked for") };
-            assert!(seen.insert(init) && seen.insert(program));
-            assert!(program < needed(500));
+            let uplink = slots.uplink(slot).unwrap();
+            assert!(seen.insert(init) && seen.insert(program) && seen.insert(uplink));
+            assert!(program.max(uplink) < needed(500));
         }
-        assert_eq!(seen.len(), 1001);
+        assert_eq!(seen.len(), 1501);
     }
 
     #[test]

@@ -11,15 +11,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::jail::init::UnpackError;
-use crate::job::{Ending, EnforcedBy, Path};
+use crate::job::{DeniedFlow, Ending, EnforcedBy, Path};
 use crate::plan::{Cause, Size};
 use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
+/// Largest memory file that says what a sandbox can reach, in bytes.
+pub const REACH_BYTES: usize = 2 << 20;
 /// Why no sandbox is made where there are as many as may be.
 pub const NO_SLOT: &str = "all sandboxes are in use";
 
@@ -43,6 +45,8 @@ pub enum Request {
         warm: bool,
         /// Whether it must be made for this request alone, which then counts as nobody's demand.
         fresh: bool,
+        /// What it can reach.
+        reach: Reach,
     },
     /// Run a program; comes with a memory file that holds its arguments, and, where files are to be
     /// written first, with one that holds an archive. Answered by [`Reply::Started`], and then by
@@ -96,6 +100,18 @@ pub enum Request {
     },
 }
 
+/// What a sandbox can reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reach {
+    /// What its profile says.
+    AsProfile,
+    /// What a memory file says that comes along: a [`crate::profile::Network`] in JSON, which lies within
+    /// that of the profile.
+    Given,
+    /// Nothing, and no request changes that.
+    Nothing,
+}
+
 /// Name of a session: a UUID.
 pub type SessionKey = [u8; 16];
 
@@ -112,6 +128,8 @@ pub enum SessionRequest {
         limits: Limits,
         /// Session and snapshot whose files it is to have.
         origin: Option<(SessionKey, u64)>,
+        /// What it can reach.
+        reach: Reach,
     },
     /// Run a program. Comes with a memory file that holds its arguments, and with the logs of its
     /// standard output and error (one for a terminal, none for a worker), which are kept for the next
@@ -172,6 +190,9 @@ pub enum SessionRequest {
         /// Their numbers, from 0.
         processors: Vec<u32>,
     },
+    /// Change what it can reach, for programs that run as well; connections that are not allowed any more end.
+    /// Answered when that is so.
+    Network(Reach),
     /// Tell how full the workspace is, and how much was computed. Answered by [`SessionEvent::Usage`].
     Usage,
     /// End it; nothing of it is left.
@@ -243,6 +264,10 @@ pub enum SessionEvent {
         /// Why, for the journal.
         reason: String,
     },
+    /// The network policy refused these; each is told once.
+    Denied(Vec<DeniedFlow>),
+    /// Why it has no network though it is to have one; or it has it again.
+    Network(Option<String>),
     /// Everything about all sessions is told.
     Told,
 }
@@ -277,6 +302,13 @@ pub enum Reply {
         lease: u64,
         /// All that is known of the end.
         ending: Ending,
+    },
+    /// The network policy refused these to what runs; each is told once.
+    Denied {
+        /// Which sandbox.
+        lease: u64,
+        /// What.
+        flows: Vec<DeniedFlow>,
     },
     /// About a session.
     Session {

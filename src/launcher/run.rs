@@ -10,7 +10,7 @@ use super::program::Program;
 use crate::jail::filter;
 use crate::jail::init::Finished;
 use crate::jail::program;
-use crate::job::{Denial, Ending, Exit, Usage};
+use crate::job::{Denial, DeniedFlow, Ending, Exit, Usage};
 use crate::plan::{Cause, Mark, Rlimits, Watch};
 use crate::profile::Limits;
 use crate::sys::process::{self, ExitStatus};
@@ -32,6 +32,8 @@ pub(super) struct Run {
     pub(super) killed_for: Option<Cause>,
     pub(super) exit: Option<(process::Exit, u64)>,
     pub(super) finished: Option<Finished>,
+    /// What the network policy refused so far.
+    pub(super) flows: Vec<DeniedFlow>,
     /// What was left word of so far.
     marks: Vec<Mark>,
 }
@@ -48,6 +50,7 @@ impl Run {
             killed_for: None,
             exit: None,
             finished: None,
+            flows: Vec::new(),
             marks: Vec::new(),
         }
     }
@@ -196,6 +199,8 @@ impl Run {
             file_at_limit,
             disk_full,
             denied: name(finished.denials),
+            flows: std::mem::take(&mut self.flows),
+            network_error: None,
             usage: Usage {
                 wall_time_us,
                 cpu_time_us: (own_cpu_us + finished.orphans_cpu_us).max(finished.sampled_cpu_us),

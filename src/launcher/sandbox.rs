@@ -26,7 +26,7 @@ use super::run::{Run, rlimits};
 use crate::jail::filter::Filter;
 use crate::jail::init::{Command, Finished};
 use crate::jail::program;
-use crate::job::{Ending, Path};
+use crate::job::{DeniedFlow, Ending, Path};
 use crate::plan::{Cause, Identity, Mark};
 use crate::profile::{DeniedSyscall, Limits, Network, Profile};
 use crate::sys::process::{self, Child};
@@ -82,6 +82,16 @@ pub(super) struct Sandbox {
     pub(super) profile: Arc<Profile>,
     pub(super) filter: Arc<Filter>,
     pub(super) network: Option<OwnedFd>,
+    /// What it can reach.
+    pub(super) reach: Network,
+    /// Serial number of its uplink, while it has one.
+    pub(super) uplink: Option<u64>,
+    /// Whether its next program waits until its uplink has said that all is as it should be.
+    pub(super) gated: bool,
+    /// Why it has no network though it is to have one.
+    pub(super) network_error: Option<String>,
+    /// The end of a program, which is told when its uplink has said what else was refused.
+    pub(super) held: Option<Ending>,
     pub(super) leaf: Option<Leaf>,
     pub(super) init: Child,
     pub(super) control: OwnedFd,
@@ -110,12 +120,13 @@ pub(super) struct Parts {
     pub(super) profile: Arc<Profile>,
     pub(super) filter: Arc<Filter>,
     pub(super) network: OwnedFd,
+    pub(super) reach: Network,
     pub(super) sample_interval_us: u64,
 }
 
 impl Sandbox {
     pub(super) fn new(parts: Parts, init: Child, control: OwnedFd) -> Self {
-        let Parts { owner, key, slot, identity, profile, filter, network, sample_interval_us } = parts;
+        let Parts { owner, key, slot, identity, profile, filter, network, reach, sample_interval_us } = parts;
         let made = Instant::now();
         Self {
             owner,
@@ -126,6 +137,11 @@ impl Sandbox {
             profile,
             filter,
             network: Some(network),
+            reach,
+            uplink: None,
+            gated: false,
+            network_error: None,
+            held: None,
             leaf: None,
             init,
             control,
@@ -191,7 +207,7 @@ impl Sandbox {
             cgroup: self.leaf.as_ref().map(Leaf::directory),
             purpose: warm.map_or(Purpose::Program, Purpose::Interpreter),
             session: false,
-            loopback: self.profile.network == Network::Loopback,
+            loopback: self.reach.has_sockets(),
             identity: self.identity,
             filter: self.filter.program(),
         })?;
@@ -227,6 +243,9 @@ impl Sandbox {
         }
         if matches!(self.phase, Phase::Idle) {
             self.timer = None;
+        }
+        if self.gated || self.held.is_some() {
+            return Ok(());
         }
         match self.backlog.pop_front() {
             None => {}
@@ -266,6 +285,15 @@ impl Sandbox {
         let descriptors: Vec<BorrowedFd<'_>> = [Some(spec), archive].into_iter().flatten().map(AsFd::as_fd).collect();
         self.tell_init(&command, &descriptors).map_err(text)?;
         Ok(streams)
+    }
+
+    /// The network policy refused something to what runs, or ran just now.
+    pub(super) fn refused(&mut self, flows: Vec<DeniedFlow>) {
+        match (&mut self.phase, &mut self.held) {
+            (_, Some(ending)) => DeniedFlow::gather(&mut ending.flows, flows),
+            (Phase::Running(run) | Phase::Inspecting(run, _), None) => DeniedFlow::gather(&mut run.flows, flows),
+            _ => {}
+        }
     }
 
     /// Ends the program that runs.

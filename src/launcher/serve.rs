@@ -1,12 +1,14 @@
 //! The launcher's loop: connections, sandboxes, timers, all in one thread.
 
 mod clients;
+mod network;
 mod parking;
 mod sandboxes;
 mod sessions;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use super::privilege::{self, Settled, Texts};
 use super::protocol::SessionKey;
 use super::sandbox::Sandbox;
 use super::session::Session;
+use super::uplinks::Zygote;
 use super::workspace::{Worker, Workspaces};
 use super::{During, LauncherError};
 use crate::config::Config;
@@ -47,7 +50,13 @@ pub(super) fn run(settled: &str) -> Result<(), LauncherError> {
     let texts = crate::sys::fs::read_whole(texts.as_fd(), TEXTS_BYTES).during("read the configuration")?;
     let texts: Texts = postcard::from_bytes(&texts).map_err(|_| LauncherError::Settled)?;
     let socket = process::inherited(settled.socket).during("take the socket")?;
+    // First of all, while there is nothing to take along, and before this process leaves the host's network.
+    let zygote = Zygote::start().inspect_err(|errno| {
+        eprintln!("codesandbox-launcher: no sandbox has a network, because what makes uplinks can't be made: {errno}");
+    });
     let mut server = Server::new(&settled, texts)?;
+    server.zygote = zygote.ok();
+    server.watch_zygote();
     if settled.listening {
         server.listen(socket)?;
     } else {
@@ -74,10 +83,12 @@ enum About {
     Exec,
     Terminal,
     Chore,
+    Zygote,
+    Uplink,
 }
 
 impl About {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Listener,
         Self::Signal,
         Self::Connection,
@@ -90,6 +101,8 @@ impl About {
         Self::Exec,
         Self::Terminal,
         Self::Chore,
+        Self::Zygote,
+        Self::Uplink,
     ];
 
     /// A token names what it is about and a serial number, which is never used again, so that an
@@ -118,9 +131,15 @@ struct Server {
     catalogue: Catalogue,
     filters: HashMap<(String, bool), Arc<Filter>>,
     init_filter: Filter,
-    /// Mount namespaces of runtimes.
-    templates: HashMap<String, OwnedFd>,
+    /// Mount namespaces of runtimes, without and with what programs need that may reach something.
+    templates: HashMap<(String, bool), OwnedFd>,
     networks: netns::Pool,
+    /// What makes uplinks, while it lives.
+    zygote: Option<Zygote>,
+    uplinks: HashMap<u64, network::Uplink>,
+    /// The cgroup of uplinks, where there is one.
+    uplink_group: Option<OwnedFd>,
+    name_servers: Vec<SocketAddr>,
     slots: Slots,
     tree: Option<Tree>,
     home_mounts: OwnedFd,
@@ -190,11 +209,14 @@ impl Server {
             .call("epoll_ctl")
             .during("wait for signals")?;
         let pool = Pool::new(config.pool.clone().resolved());
+        let tree = settled.cgroup.clone().map(Tree::new);
+        let uplink_group = tree.as_ref().map(Tree::uplinks).transpose().during("make the cgroup of uplinks")?;
         let open = |path: &str| File::open(path).map(OwnedFd::from).call("open").during("find its own namespaces");
         Ok(Self {
             profiles: shared_profiles(&config),
             slots: Slots::new(config.launcher.sandboxes, settled.own_ids),
-            tree: settled.cgroup.clone().map(Tree::new),
+            tree,
+            name_servers: network::name_servers_of(&config),
             config,
             texts,
             config_path: settled.config.clone(),
@@ -203,6 +225,9 @@ impl Server {
             init_filter: Filter::of_init()?,
             templates: HashMap::new(),
             networks: netns::Pool::new().during("make a network namespace of its own")?,
+            zygote: None,
+            uplinks: HashMap::new(),
+            uplink_group,
             home_mounts: open("/proc/self/ns/mnt")?,
             home_pids: open("/proc/self/ns/pid")?,
             epoll,
@@ -282,6 +307,7 @@ impl Server {
                 self.make_one();
             }
         }
+        self.stop_uplinks();
         if let Some(tree) = &mut self.tree {
             tree.clear();
         }
@@ -311,6 +337,8 @@ impl Server {
             About::Exec => self.exec_ended(serial),
             About::Terminal => self.take_terminal(serial),
             About::Chore => self.chore_ended(serial),
+            About::Zygote => self.zygote_report(),
+            About::Uplink => self.uplink_report(serial),
         }
     }
 
@@ -351,6 +379,9 @@ impl Server {
             }
             Err(error) => eprintln!("codesandbox-launcher: the old configuration stays, because {error}"),
         }
+        // Even where it has not changed: what it names by default is the host's.
+        self.name_servers = network::name_servers_of(&self.config);
+        self.assert_sessions();
         self.retire_parked();
     }
 
@@ -373,6 +404,8 @@ impl Server {
             self.timers.remove(&(due, serial));
             if self.session_serials.contains_key(&serial) {
                 self.session_timer(serial, now);
+            } else if self.uplinks.contains_key(&serial) {
+                self.uplink_timer(serial, now);
             } else {
                 self.change(serial, |sandbox, _, _, _| sandbox.timer_ran_out(now));
             }

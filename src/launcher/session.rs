@@ -15,7 +15,7 @@
 //! when no process lives, a snapshot lets the jail go, so that the next one has the new layers; while
 //! processes live they are stopped and what they have changed is copied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,9 +33,9 @@ use super::run::{Run, micros};
 use super::workspace::WorkspaceId;
 use crate::jail::filter::Filter;
 use crate::jail::init::{Command, Finished};
-use crate::job::Ending;
+use crate::job::{DeniedFlow, Ending};
 use crate::plan::{Cause, Identity};
-use crate::profile::{DeniedSyscall, Limits, Network, Profile};
+use crate::profile::{AllowList, DeniedSyscall, Limits, Network, Profile};
 use crate::sys::process::{self, Child};
 use crate::sys::{Errno, Result, socket};
 
@@ -55,6 +55,22 @@ pub(super) struct Session {
     pub(super) identity: Identity,
     /// That of the jail, while there is one.
     pub(super) network: Option<OwnedFd>,
+    /// What it can reach.
+    pub(super) reach: Network,
+    /// Whether it reaches nothing, whatever its profile says.
+    pub(super) offline: bool,
+    /// Serial number of the jail's uplink, while there is one.
+    pub(super) uplink: Option<u64>,
+    /// Whether programs wait until the uplink has said that all is as it should be.
+    pub(super) gated: bool,
+    /// Why the jail has no network though it is to have one.
+    pub(super) network_error: Option<String>,
+    /// Programs that wait for that.
+    pub(super) deferred: VecDeque<Deferred>,
+    /// Who wants to be told when what it can reach has changed: connection and ticket.
+    pub(super) changing: Vec<(u64, u64)>,
+    /// Programs that are over, of which is told when the uplink has said what else was refused.
+    pub(super) flushing: VecDeque<u64>,
     pub(super) workspace: WorkspaceId,
     pub(super) group: Option<Group>,
     pub(super) jail: Option<Jail>,
@@ -100,6 +116,17 @@ pub(super) struct Exec {
     pub(super) asked: Option<(u64, u64)>,
     /// When to look at it again.
     pub(super) timer: Option<Instant>,
+}
+
+/// A program that was asked for, and waits for the network.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    /// Who has asked: connection and ticket.
+    pub(super) asked: (u64, u64),
+    pub(super) exec: u64,
+    pub(super) limits: Limits,
+    pub(super) purpose: ExecPurpose,
+    pub(super) descriptors: Vec<OwnedFd>,
 }
 
 /// What a program is doing.
@@ -153,6 +180,36 @@ impl Jail {
 }
 
 impl Session {
+    /// What its jail is made with. Where the profile has an allow-list there is an uplink in any case, so that
+    /// what programs can reach may change while they run.
+    pub(super) fn network(&self) -> Network {
+        match (&self.profile.network, &self.reach) {
+            _ if self.offline => Network::None,
+            (Network::Allow(_), _) => Network::Allow(Box::new(self.allowed())),
+            (_, reach) => reach.clone(),
+        }
+    }
+
+    /// What programs can reach besides themselves.
+    pub(super) fn allowed(&self) -> AllowList {
+        match &self.reach {
+            Network::Allow(list) => AllowList::clone(list),
+            Network::None | Network::Loopback => AllowList::default(),
+        }
+    }
+
+    /// The network policy refused something to what runs, or ran just now.
+    pub(super) fn refused(&mut self, flows: &[DeniedFlow]) {
+        for (number, exec) in &mut self.execs {
+            let known = match &mut exec.state {
+                ExecState::Running(run) | ExecState::Inspecting(run, _) => &mut run.flows,
+                ExecState::Ended(ending) if self.flushing.contains(number) => &mut ending.flows,
+                ExecState::Ended(_) | ExecState::Lost(_) => continue,
+            };
+            DeniedFlow::gather(known, flows.iter().cloned());
+        }
+    }
+
     /// The jail, where one lives.
     pub(super) fn living(&mut self) -> Option<&mut Jail> {
         self.jail.as_mut().filter(|jail| jail.dying.is_none())
@@ -177,7 +234,7 @@ impl Session {
             home,
             cgroup: leaf.as_ref().map(Leaf::directory),
             purpose,
-            loopback: self.profile.network == Network::Loopback,
+            loopback: self.network().has_sockets(),
             session: true,
             identity: self.identity,
             filter: filter.program(),

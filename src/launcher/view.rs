@@ -12,6 +12,9 @@ const ROOT_ENTRIES: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32
 /// Small parts of `/etc` without which programs of a distribution do not start.
 const ETC_ENTRIES: [&str; 4] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"];
 
+/// Names are looked up by the resolver of the uplink as well; nsswitch.conf(5).
+const NETWORKED_SWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+
 /// Draws up the template of one runtime, or of several together; what two of them have in the same
 /// place is the first one's. A session has kernels as well.
 pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool) -> Template {
@@ -30,6 +33,21 @@ pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool)
     template.links.retain(|(path, _)| seen.insert(path.clone()));
     template.files.retain(|(path, _)| seen.insert(path.clone()));
     template
+}
+
+/// Adds what programs look for that may reach something: who answers for names, and whom to trust.
+pub(super) fn add_network(template: &mut Template, certificates: &Path) {
+    const TARGET: &str = "/etc/ssl/certs/ca-certificates.crt";
+    for (name, text) in [("nsswitch.conf", NETWORKED_SWITCH), ("resolv.conf", "nameserver 127.0.0.1\n")] {
+        let path = Path::new("/etc").join(name);
+        template.files.retain(|(known, _)| *known != path);
+        template.files.push((path, text.as_bytes().to_vec()));
+    }
+    // What lies in a directory of the host's can't be added to, and is likely to have it.
+    let is_covered = template.binds.iter().any(|bind| Path::new(TARGET).starts_with(&bind.target));
+    if certificates.is_file() && !is_covered {
+        template.binds.push(Bind { source: certificates.to_owned(), target: TARGET.into() });
+    }
 }
 
 fn add(template: &mut Template, runtime: &Runtime) {

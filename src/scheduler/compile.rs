@@ -15,7 +15,7 @@ use crate::cache::key::{self, Ingredients, Stamp};
 use crate::cache::{Answer, Cache};
 use crate::job::{Basis, Event, InputFile, Job, OutputFile, StageResult, Status, Toolchain};
 use crate::plan::{Archive, ArchivedFile, FilePath, Wanted};
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 
 /// Most files of a result that is kept.
 const FILES: u64 = 4_096;
@@ -73,6 +73,14 @@ pub(super) async fn look_up(
         return (job, Prior::Unknown(None));
     };
     if !cache.is_on() {
+        return (job, Prior::Unknown(None));
+    }
+    let mut basis = basis;
+    if let Some(network) = &job.network {
+        basis.policy.network = network.clone();
+    }
+    // What it fetched is not in the key, and may be another the next time.
+    if matches!(basis.policy.network, Network::Allow(_)) {
         return (job, Prior::Unknown(None));
     }
     let client = (!cache.is_shared()).then(|| client.to_owned());
@@ -178,6 +186,8 @@ pub(super) fn known(entry: &Entry, limits: Limits) -> StageResult {
         stderr: entry.stderr.clone(),
         usage: entry.usage,
         denied: entry.denied.clone(),
+        flows: Vec::new(),
+        network_error: None,
         limits,
         cached: true,
     }

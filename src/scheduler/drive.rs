@@ -7,7 +7,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::compile::{self, Prior};
 use super::{Fault, Item, Waiting, output};
-use crate::backend::{Backend, Order, Sandbox, clock_us};
+use crate::backend::{Backend, News, Order, Sandbox, clock_us};
 use crate::cache::Cache;
 use crate::config::Outputs;
 use crate::job::{
@@ -51,6 +51,9 @@ pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting:
     if let Err(fault @ (Fault::Internal(_) | Fault::Lost { .. })) = &result {
         tracing::error!(job_id = %job.id, "a job has failed: {fault}");
     }
+    if let Ok(outcome) = &result {
+        note(&job, outcome);
+    }
     // A client that does not listen any more does not want to know.
     events.send(result.map(|outcome| Event::Finished(Box::new(outcome)))).await.ok();
     drive.close().await;
@@ -83,6 +86,7 @@ impl Drive<'_> {
             // No interpreter has started in a sandbox whose first program is a compiler.
             warm: job.warm && (job.compile.is_none() || prior.is_known()),
             fresh: job.fresh || self.retries > 0,
+            network: job.network.clone(),
         };
         self.sandbox = Some(self.backend.open(&order).await?);
         let mut files = (!files.files.is_empty()).then_some(files);
@@ -191,7 +195,7 @@ impl Drive<'_> {
         let over = Notify::new();
         let stdout = output::capture(program.stdout, limits.output_bytes, &over, self.events, Event::Stdout);
         let stderr = output::capture(program.stderr, limits.output_bytes, &over, self.events, Event::Stderr);
-        let ended = end(sandbox, &over, self.cancel);
+        let ended = end(sandbox, &over, self.cancel, self.events);
         let all = async { tokio::join!(ended, stdout, stderr, output::feed(program.stdin, stdin)) };
         let allowed = Duration::from_millis(limits.wall_time_ms) + PATIENCE;
         let (ending, stdout, stderr, ()) = tokio::time::timeout(allowed, all)
@@ -227,6 +231,8 @@ impl Drive<'_> {
             stderr: stderr.bytes,
             usage: ending.usage,
             denied: ending.denied,
+            flows: ending.flows,
+            network_error: ending.network_error,
             limits,
             cached: false,
         };
@@ -238,6 +244,19 @@ impl Drive<'_> {
             // The error is that the launcher is gone, and then so is the sandbox.
             sandbox.close().await.ok();
         }
+    }
+}
+
+/// One line in the journal about a job to which something was refused.
+fn note(job: &Job, outcome: &Outcome) {
+    let stages = || [&outcome.compile, &outcome.run].into_iter().flatten();
+    if let Some(error) = stages().find_map(|stage| stage.network_error.as_ref()) {
+        tracing::warn!(job_id = %job.id, "a job had no network: {error}");
+    }
+    let mut refused = stages().flat_map(|stage| &stage.flows);
+    if let Some(first) = refused.next() {
+        let others = refused.count();
+        tracing::info!(job_id = %job.id, others, "the network policy refused {first}");
     }
 }
 
@@ -256,21 +275,26 @@ async fn end(
     sandbox: &mut Sandbox,
     over: &Notify,
     cancel: &mut watch::Receiver<bool>,
+    events: &mpsc::Sender<Item>,
 ) -> Result<crate::job::Ending, Fault> {
     let (mut printed_too_much, mut cancelled) = (false, false);
     loop {
         let cause = tokio::select! {
-            ending = sandbox.ended() => return Ok(ending?),
+            news = sandbox.news() => Err(news?),
             () = over.notified(), if !printed_too_much => {
                 printed_too_much = true;
-                Cause::Output
+                Ok(Cause::Output)
             }
             // An error means that nobody can cancel it any more, which is as good as being told to.
             _ = cancel.wait_for(|cancelled| *cancelled), if !cancelled => {
                 cancelled = true;
-                Cause::Cancelled
+                Ok(Cause::Cancelled)
             }
         };
-        sandbox.kill(cause).await?;
+        match cause {
+            Ok(cause) => sandbox.kill(cause).await?,
+            Err(News::Denied(flows)) => tell(events, Event::Denied(flows)).await,
+            Err(News::Ended(ending)) => return Ok(*ending),
+        }
     }
 }

@@ -91,6 +91,7 @@ fn test_job(config: &Config, runtime: &Runtime) -> Result<Job, Fault> {
         basis: None,
         warm: false,
         fresh: true,
+        network: None,
     })
 }
 

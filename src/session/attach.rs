@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 
 use super::execs::{Exec, Over};
 use super::follow::{self, Followed, Follower};
 use super::types::{From, Happening, Stream};
+use crate::job::DeniedFlow;
 
 /// A client that follows a program; dropping it leaves the program as it is.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Attachment {
     exec: Arc<Exec>,
     follower: Follower,
     over: watch::Receiver<Option<Arc<Over>>>,
+    refusals: broadcast::Receiver<Vec<DeniedFlow>>,
     /// Sequence numbers of what comes next, of standard output and error.
     at: [u64; 2],
     /// Whether to wait for what is not there yet.
@@ -28,7 +31,8 @@ impl Attachment {
         let stderr = exec.stderr.as_ref().map(|log| (Arc::clone(log), from.stderr.unwrap_or_else(|| log.first())));
         let at = [stdout, stderr.as_ref().map_or(0, |(_, from)| *from)];
         let follower = Follower::new((Arc::clone(&exec.stdout), stdout), stderr);
-        Self { over: exec.over.subscribe(), follower, at, exec, waits: from.follow, is_done: false }
+        let (over, refusals) = (exec.over.subscribe(), exec.refusals.subscribe());
+        Self { over, refusals, follower, at, exec, waits: from.follow, is_done: false }
     }
 
     /// What happens next; nothing after the last.
@@ -39,6 +43,11 @@ impl Attachment {
         loop {
             // Asked before the logs are looked at: what was printed before the end is there by then.
             let over = self.over.borrow_and_update().clone();
+            if self.waits
+                && let Ok(flows) = self.refusals.try_recv()
+            {
+                return Some(Happening::Denied(flows));
+            }
             if let Some(over) = &over
                 && self.at[0] >= over.stdout
                 && self.at[1] >= over.stderr
@@ -49,8 +58,14 @@ impl Attachment {
             match self.follower.ready() {
                 Some(Followed::End) => {
                     // It has closed its streams and goes on.
-                    if self.waits && over.is_none() && self.over.changed().await.is_ok() {
-                        continue;
+                    if self.waits && over.is_none() {
+                        tokio::select! {
+                            _ = self.over.changed() => continue,
+                            refused = self.refusals.recv() => match refused {
+                                Ok(flows) => return Some(Happening::Denied(flows)),
+                                Err(RecvError::Lagged(_) | RecvError::Closed) => continue,
+                            },
+                        }
                     }
                     // All is told, even where numbers were asked for that never came.
                     self.is_done = true;
@@ -67,6 +82,11 @@ impl Attachment {
             let followed = tokio::select! {
                 // An error would mean that the program is gone, and it is held here.
                 _ = self.over.changed() => continue,
+                refused = self.refusals.recv() => match refused {
+                    Ok(flows) => return Some(Happening::Denied(flows)),
+                    // Who reads so slowly hears of all of it at the end.
+                    Err(RecvError::Lagged(_) | RecvError::Closed) => continue,
+                },
                 followed = self.follower.next() => followed,
             };
             if followed != Followed::End {

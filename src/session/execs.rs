@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::attach::Attachment;
 use super::database::DatabaseError;
@@ -19,13 +19,16 @@ use super::types::{ExecResult, ExecView, From, NewExec, Range, SessionError, Siz
 use super::{Sessions, Shared, now_ms};
 use crate::backend::{ExecPurpose, SessionRequest};
 use crate::config::Config;
-use crate::job::{Ending, Exit, verdict};
+use crate::job::{DeniedFlow, Ending, Exit, verdict};
 use crate::plan::{self, Cause, Spec};
 use crate::profile::Limits;
 use crate::sys::{pipe, socket, terminal};
 
 /// What a client types at a terminal to say that nothing more comes; termios(3), VEOF.
 const END_OF_TRANSMISSION: u8 = 4;
+
+/// Most reports of refused flows that wait for a client who follows a program.
+const REFUSALS: usize = 16;
 
 /// A program.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(super) struct Exec {
     pub(super) stderr: Option<Arc<Log>>,
     pumps: Vec<Pump>,
     pub(super) over: watch::Sender<Option<Arc<Over>>>,
+    /// What the network policy refuses while it runs.
+    pub(super) refusals: broadcast::Sender<Vec<DeniedFlow>>,
     attached: AtomicUsize,
     last_active_ms: AtomicU64,
 }
@@ -149,6 +154,7 @@ impl Exec {
             stderr,
             pumps,
             over: watch::Sender::new(None),
+            refusals: broadcast::Sender::new(REFUSALS),
             attached: AtomicUsize::new(0),
             last_active_ms: AtomicU64::new(now_ms()),
         })
@@ -231,6 +237,14 @@ impl Exec {
         self.over.send_replace(Some(Arc::new(Over { result, stdout, stderr })));
     }
 
+    /// The network policy refused these to its session.
+    pub(super) fn refused(&self, flows: &[DeniedFlow]) {
+        if self.runs() {
+            // The error is that nobody follows it.
+            self.refusals.send(flows.to_vec()).ok();
+        }
+    }
+
     /// Its sandbox is gone, and what became of it nobody knows.
     pub(super) fn lose(&self) {
         let (stdout, stderr) = (self.stdout.next(), self.stderr.as_ref().map_or(0, |log| log.next()));
@@ -240,6 +254,8 @@ impl Exec {
             signal: None,
             reason: Some("its sandbox was lost".to_owned()),
             denied: Vec::new(),
+            flows: Vec::new(),
+            network_error: None,
             usage: crate::job::Usage::default(),
         };
         self.over.send_if_modified(|over| {
@@ -280,7 +296,16 @@ fn result_of(ending: &Ending, limits: &Limits) -> ExecResult {
         Exit::Signal(signal) => (None, Some(signal)),
         Exit::NotStarted(..) => (None, None),
     };
-    ExecResult { status, exit_code, signal, reason, denied: ending.denied.clone(), usage: ending.usage }
+    ExecResult {
+        status,
+        exit_code,
+        signal,
+        reason,
+        denied: ending.denied.clone(),
+        flows: ending.flows.clone(),
+        network_error: ending.network_error.clone(),
+        usage: ending.usage,
+    }
 }
 
 impl Sessions {

@@ -18,6 +18,7 @@ use super::{Shared, now_ms};
 use crate::backend::{ExecPurpose, Keeper, SessionEvent, SessionKey, SessionRequest, Tidings};
 use crate::job::Ending;
 use crate::plan::Cause;
+use crate::profile::{Network, Profile};
 
 /// How long to wait before the launcher is looked for again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -33,6 +34,8 @@ struct Found {
     paused: bool,
     snapshots: Vec<u64>,
     execs: Vec<(u64, Ends)>,
+    /// Why it has no network though it is to have one.
+    network_error: Option<String>,
     endings: HashMap<u64, Result<Ending, String>>,
 }
 
@@ -70,6 +73,7 @@ async fn everything(tidings: &mut mpsc::UnboundedReceiver<Tidings>) -> Option<Ha
             SessionEvent::FoundExec { exec, purpose, has_input, logs } => {
                 found.execs.push((exec, ends(purpose, has_input, usize::from(logs), descriptors)));
             }
+            SessionEvent::Network(error) => found.network_error = error,
             SessionEvent::Ended { exec, ending } => drop(found.endings.insert(exec, Ok(*ending))),
             SessionEvent::Lost { exec, reason } => drop(found.endings.insert(exec, Err(reason))),
             _ => {}
@@ -137,6 +141,7 @@ impl Shared {
             });
             return Ok(());
         }
+        self.note_network(live, found.network_error.take());
         let records: HashMap<u64, ExecRecord> =
             self.database.execs(live.id).await?.into_iter().map(|record| (record.id, record)).collect();
         let contexts = self.database.contexts(live.id).await?;
@@ -179,8 +184,26 @@ impl Shared {
             }
         }
         self.take_up_contexts(live, &contexts);
+        self.take_up_network(live);
         let record = live.state().record.clone();
         Ok(self.database.update_session(record).await?)
+    }
+
+    /// Has the network of a session be what is written down: a daemon may have died between the two.
+    fn take_up_network(self: &Arc<Self>, live: &Arc<Live>) {
+        let (profile, network) = live.look(|state| (state.record.profile.clone(), state.record.network.clone()));
+        let is_open = |profile: &Profile| matches!(profile.network, Network::Allow(_));
+        if network.is_none() && !self.config().profiles.get(&profile).is_some_and(is_open) {
+            return;
+        }
+        let (shared, live) = (Arc::clone(self), Arc::clone(live));
+        tokio::spawn(async move {
+            let _changing = live.gate.write().await;
+            let network = live.look(|state| state.record.network.clone());
+            if let Err(error) = shared.apply_network(&live, network.as_ref()).await {
+                tracing::error!(session = %live.id, "the network of a session is not what it should be: {error}");
+            }
+        });
     }
 
     /// Ends programs and drops snapshots that a daemon had asked for when it died, and nobody was told of.
@@ -287,6 +310,11 @@ impl Shared {
         match tidings.event {
             SessionEvent::Ended { exec, ending } => self.ended(live, exec, Ok(*ending)),
             SessionEvent::Lost { exec, reason } => self.ended(live, exec, Err(reason)),
+            SessionEvent::Denied(flows) => {
+                live.look(|state| state.execs.values().for_each(|exec| exec.refused(&flows)));
+                self.note_denied(&live, flows);
+            }
+            SessionEvent::Network(error) => self.note_network(&live, error),
             _ => {}
         }
     }

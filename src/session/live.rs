@@ -1,6 +1,6 @@
 //! A session in the daemon's memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use super::now_ms;
 use super::record::{SessionId, SessionRecord, SnapshotRecord};
 use super::state::{self, Change, Running};
 use super::types::{Disk, SessionError, View};
-use crate::job::Ending;
+use crate::job::{DeniedFlow, Ending};
 
 /// Workers have numbers of their own, so that those of programs follow one another.
 const FIRST_WORKER: u64 = 1 << 48;
@@ -48,6 +48,10 @@ pub(super) struct State {
     pub(super) saved_at_ms: u64,
     /// Processor time of its programs when that was last looked at, in microseconds.
     pub(super) cpu_us: u64,
+    /// What the network refused lately, the newest first.
+    pub(super) denied: VecDeque<DeniedFlow>,
+    /// Why it has no network though it is to have one.
+    pub(super) network_error: Option<String>,
 }
 
 impl Live {
@@ -70,6 +74,8 @@ impl Live {
                 changed_at_ms: None,
                 saved_at_ms: now_ms(),
                 cpu_us: 0,
+                denied: VecDeque::new(),
+                network_error: None,
             }),
             in_upkeep: AtomicBool::new(false),
         }

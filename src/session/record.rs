@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 
 use super::state::Status;
 
@@ -98,6 +98,8 @@ pub struct SessionRecord {
     pub restarts: u32,
     /// Processors that are its alone, where it has any.
     pub cpus: Option<Vec<u32>>,
+    /// What its programs can reach, where that is less than its profile allows.
+    pub network: Option<Network>,
     /// What state it is in.
     pub status: Status,
     /// Whether its sandbox was lost since it was started last: its next start counts in `restarts`.
@@ -222,6 +224,7 @@ pub(super) mod tests {
             expires_at_ms: 5,
             restarts: 6,
             cpus: Some(vec![0, 7]),
+            network: Some(Network::Loopback),
             status: Status::Paused,
             lost: true,
             saved: Some(8),

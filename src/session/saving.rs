@@ -144,13 +144,14 @@ impl Shared {
             return Ok(());
         }
         let record = live.state().record.clone();
-        let request = SessionRequest::Create {
+        let request = |reach| SessionRequest::Create {
             runtimes: record.runtimes.clone(),
             profile: record.profile.clone(),
             limits: record.limits,
             origin: None,
+            reach,
         };
-        self.ask(live, request).await?;
+        self.keeper().await?.ask_with(live.id.bytes(), record.network.as_ref(), request).await?;
         let restored = self.restore(live).await;
         if let Err(error) = restored {
             self.ask(live, SessionRequest::Close).await?;

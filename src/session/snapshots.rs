@@ -9,7 +9,7 @@ use super::live::Live;
 use super::record::{SessionId, SnapshotRecord};
 use super::types::{Fork, NewSession, SessionError, SnapshotView, View};
 use super::{Sessions, Shared, now_ms};
-use crate::backend::{SessionEvent, SessionRequest};
+use crate::backend::{Reach, SessionEvent, SessionRequest};
 use crate::config::clients::Quota;
 
 impl Sessions {
@@ -87,6 +87,7 @@ impl Sessions {
                 idle_timeout_ms: change.idle_timeout_ms.unwrap_or(record.idle_timeout_ms),
                 lifetime_ms: change.lifetime_ms.unwrap_or(record.lifetime_ms),
                 persistent: change.persistent.unwrap_or(record.persistent),
+                network: record.network,
             }
         };
         let made = self.shared.create(quota, new, Some((live.id, snapshot))).await;
@@ -207,6 +208,8 @@ impl Shared {
             profile: record.profile.clone(),
             limits: record.limits,
             origin: Some((live.id.bytes(), snapshot)),
+            // It is files that are looked at, and nothing else runs.
+            reach: Reach::Nothing,
         };
         keeper.ask(session, request, &[]).await.map_err(|error| self.crowded(error))?;
         let opened = self.open_worker(session, 1, "files", worker_limits(&self.config(), &record)).await;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use hyper::body::Bytes;
 
 use super::files::FilesError;
-use crate::job::{self, Denial, Usage};
-use crate::profile::{LimitChanges, Limits};
+use crate::job::{self, Denial, DeniedFlow, Usage};
+use crate::profile::{LimitChanges, Limits, Network};
 
 pub use super::record::SessionId;
 pub use super::state::Status;
@@ -30,6 +30,19 @@ pub struct NewSession {
     pub lifetime_ms: u64,
     /// Whether its files outlive its sandbox.
     pub persistent: bool,
+    /// What its programs can reach, where that is less than its profile allows; else it is as the profile has it.
+    pub network: Option<Network>,
+}
+
+/// The network of a session as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// What its programs can reach.
+    pub network: Network,
+    /// What was refused lately.
+    pub denied: Vec<DeniedFlow>,
+    /// Why it has no network though it is to have one; absent where it has what it is to have.
+    pub error: Option<String>,
 }
 
 /// A session as it is now. Times are Unix times in milliseconds.
@@ -220,6 +233,10 @@ pub struct ExecResult {
     pub reason: Option<String>,
     /// System calls that were refused.
     pub denied: Vec<Denial>,
+    /// Connections, queries and packets that the network policy refused to the session while it ran.
+    pub flows: Vec<DeniedFlow>,
+    /// Why it had no network though it was to have one; absent where it had what it was to have.
+    pub network_error: Option<String>,
     /// What it used.
     pub usage: Usage,
 }
@@ -276,6 +293,8 @@ pub enum Happening {
         /// The first that is kept again.
         to: u64,
     },
+    /// The network policy refused these to the session; each of them is told once.
+    Denied(Vec<DeniedFlow>),
     /// It has ended, and all that it printed has been told; nothing follows.
     Finished(Box<ExecResult>),
     /// All that there is has been told, and nobody wants to wait for more; nothing follows.

@@ -8,6 +8,8 @@
 pub mod fs;
 pub mod mount;
 pub mod namespace;
+#[cfg(feature = "nftables")]
+pub mod nftables;
 pub mod pipe;
 pub mod process;
 pub mod seccomp;

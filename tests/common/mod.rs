@@ -152,11 +152,22 @@ impl Service {
             Some(launcher) => children(*launcher),
             None => return all,
         };
+        pending.retain(|pid| name(*pid) != "uplinks");
         while let Some(pid) = pending.pop() {
             all.push(pid);
             pending.extend(children(pid));
         }
         all
+    }
+
+    /// What makes uplinks, while it lives.
+    pub fn zygote(&self) -> Option<i32> {
+        children(self.launcher_pid()).into_iter().find(|pid| name(*pid) == "uplinks")
+    }
+
+    /// The processes by which networked sandboxes reach the network.
+    pub fn uplinks(&self) -> Vec<i32> {
+        self.zygote().map(children).unwrap_or_default()
     }
 
     /// The same without those that wait for a job.
@@ -165,7 +176,8 @@ impl Service {
         let link = |pid: i32, name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let all = self.sandbox_processes();
         let launcher = link(self.launcher_pid(), "exe");
-        let inits: Vec<i32> = children(self.launcher_pid());
+        let mut inits: Vec<i32> = children(self.launcher_pid());
+        inits.retain(|pid| name(*pid) != "uplinks");
         let is_init = |pid: i32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
@@ -225,7 +237,7 @@ impl Service {
             self.configure(json!({"pool": {"runtimes": {}}}));
             self.reload_daemon();
         }
-        wait_for("every sandbox to be gone", || self.sandbox_processes().is_empty());
+        wait_for("every sandbox to be gone", || self.sandbox_processes().is_empty() && self.uplinks().is_empty());
     }
 
     pub fn kill_daemon(&mut self) {
@@ -360,6 +372,11 @@ pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
         assert!(began.elapsed() < PATIENCE, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// What a process calls itself.
+pub fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
 /// Children of a process, those of all its threads.

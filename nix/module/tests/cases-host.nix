@@ -242,7 +242,7 @@
     }
   ))
   (case "subordinate_count"
-    "subordinate_ids.count: 1000 sandboxes need 2001 ids and there are 100; raise it"
+    "subordinate_ids.count: 1000 sandboxes need 3001 ids and there are 100; raise it"
     {
       subordinate_ids.count = 4000;
     }

@@ -23,6 +23,16 @@ let
   judge = {
     users = [ "judge" ];
   };
+  # A destination of a profile whose host lets it reach others.
+  reaches =
+    name: says: good: bad:
+    let
+      allowing = one: {
+        network.public = true;
+        profiles.default.network.allow = [ one ];
+      };
+    in
+    onHost nftables nftables (case name says (allowing good) (allowing bad));
   # A profile that names everything.
   complete = (import ../data.nix { inherit lib; }).sandboxes.judge;
 in
@@ -358,6 +368,94 @@ in
   (case "profile_network" "one of \"none\", \"loopback\"" { profiles.default.network = "loopback"; } {
     profiles.default.network = "full";
   })
+  (reaches "profile_network_domain" "name of a host, such as" { domain = "packages.example.org"; } {
+    domain = "*.example.org";
+  })
+  (reaches "profile_network_address" "name of a host, such as" { domain = "4.example"; } {
+    domain = "198.51.100.4";
+  })
+  (reaches "profile_network_suffix" "domain with a dot before it" { suffix = ".example.net"; } {
+    suffix = "example.net";
+  })
+  (reaches "profile_network_cidr" "with its prefix" { cidr = "2001:4860::/32"; } {
+    cidr = "2001:4860::/129";
+  })
+  (reaches "profile_network_ports" "between 1 and 65535"
+    {
+      domain = "example.org";
+      ports = [ 443 ];
+    }
+    {
+      domain = "example.org";
+      ports = [ 0 ];
+    }
+  )
+  (reaches "profile_network_no_port" "non-empty"
+    {
+      domain = "example.org";
+      ports = [ 443 ];
+    }
+    {
+      domain = "example.org";
+      ports = [ ];
+    }
+  )
+  (reaches "profile_network_two_hosts"
+    "profiles.default.network.allow: entry 1 has \"domain\", \"cidr\"; a destination has exactly one of domain, suffix and cidr"
+    { domain = "example.org"; }
+    {
+      domain = "example.org";
+      cidr = "198.51.100.0/24";
+    }
+  )
+  (reaches "profile_network_no_host"
+    "profiles.default.network.allow: entry 1 has none; a destination has exactly one of domain, suffix and cidr"
+    { domain = "example.org"; }
+    { ports = [ 443 ]; }
+  )
+  (reaches "profile_network_key" "profiles.default.network.allow" { domain = "example.org"; } {
+    host = "example.org";
+  })
+  (onHost nftables nftables (case "profile_network_private" "profiles.default.network.allow_private"
+    {
+      network.public = true;
+      profiles.default.network = {
+        allow = [ { cidr = "10.1.0.0/16"; } ];
+        allow_private = [ "10.1.0.0/16" ];
+      };
+    }
+    {
+      network.public = true;
+      profiles.default.network = {
+        allow = [ { cidr = "10.1.0.0/16"; } ];
+        allow_private = [ "10.1.0.0" ];
+      };
+    }
+  ))
+  (onHost nftables nftables (case "profile_network_bound" "profiles.default.network.bytes' is not of type"
+    {
+      network.public = true;
+      profiles.default.network = {
+        allow = [ ];
+        bytes = 1000;
+      };
+    }
+    {
+      network.public = true;
+      profiles.default.network = {
+        allow = [ ];
+        bytes = 0;
+      };
+    }
+  ))
+  (onHost nftables nftables (case "profile_network_closed"
+    "profiles.default.network: it allows what network.public = false refuses to all; set network.public = true"
+    {
+      network.public = true;
+      profiles.default.network.allow = [ { domain = "example.org"; } ];
+    }
+    { profiles.default.network.allow = [ { domain = "example.org"; } ]; }
+  ))
   (case "profile_filter"
     "profiles.default.seccomp' is not of type `value \"default\" (singular enum)'"
     {

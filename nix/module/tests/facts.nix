@@ -97,6 +97,15 @@ in
       in
       default.run.processes == 7 && default.run.wall_time_ms == 10000
     ))
+    (fact "a profile's network says what is said of it and nothing else" {
+      profiles.default.network.allow = [ { domain = "example.org"; } ];
+    } (
+      config:
+      config.services.codeSandbox.settings.profiles.default.network
+      == {
+        allow = [ { domain = "example.org"; } ];
+      }
+    ))
     (fact "a runtime's own pool says what is its own and nothing else" {
       pool.runtimes."python-3.13".floor = 4;
     } (config: config.services.codeSandbox.settings.pool.runtimes == { "python-3.13".floor = 4; }))
@@ -233,7 +242,7 @@ in
     (change "metrics" "restart" "nothing" { metrics.enable = true; })
     (change "the slice" "nothing" "nothing" { slice.MemoryMax = "4G"; })
     (change "the socket" "nothing" "nothing" { socket.mode = "0600"; })
-    (change "the network" "nothing" "restart" { network.public = true; })
+    (change "the network" "reload" "restart" { network.public = true; })
     (change "the package" "restart" "restart" { package = package "codesandbox-9"; })
     (
       change "the package, without the launcher" "restart" "nothing" {

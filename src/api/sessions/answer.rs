@@ -2,8 +2,8 @@
 
 use super::time::rfc3339;
 use super::wire::{
-    ContextEvent, ContextResponse, DiskResponse, ExecResponse, ExecResult, KeptResponse, Printed, SessionResponse,
-    SizeRequest, SnapshotResponse,
+    ContextEvent, ContextResponse, DiskResponse, ExecResponse, ExecResult, KeptResponse, NetworkResponse, Printed,
+    SessionResponse, SizeRequest, SnapshotResponse,
 };
 use crate::api::answer;
 use crate::job::{self, signal_name};
@@ -41,6 +41,12 @@ pub fn session(view: types::View) -> SessionResponse {
     }
 }
 
+/// The network of a session.
+#[must_use]
+pub fn network(view: types::NetworkView) -> NetworkResponse {
+    NetworkResponse { network: (&view.network).into(), denied: view.denied, network_error: view.error }
+}
+
 /// A program of a session.
 #[must_use]
 pub fn exec(session: &str, view: types::ExecView) -> ExecResponse {
@@ -68,7 +74,8 @@ pub fn result(result: types::ExecResult) -> ExecResult {
         signal: result.signal.map(signal_name),
         limit: limit(result.status).map(str::to_owned),
         reason: result.reason,
-        denied: result.denied,
+        denied: answer::denied(result.denied, result.flows),
+        network_error: result.network_error,
         usage: answer::usage(result.usage),
         printed: None,
     }
@@ -115,7 +122,7 @@ impl Gathered {
                 self.truncated |= fitting < bytes.len();
             }
             types::Happening::Gap { .. } => self.truncated = true,
-            types::Happening::Finished(_) | types::Happening::End => {}
+            types::Happening::Denied(_) | types::Happening::Finished(_) | types::Happening::End => {}
         }
     }
 

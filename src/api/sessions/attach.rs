@@ -20,6 +20,7 @@ use super::answer;
 use super::asked::{Asked, Problems, problem};
 use super::check;
 use super::wire::{AttachCommand, AttachEvent, SizeRequest};
+use crate::api::answer::denied;
 use crate::api::fields;
 use crate::api::problem::{Problem, ProblemDetails};
 use crate::api::websocket::{self, Accepted, Socket};
@@ -124,7 +125,7 @@ async fn speak(
     loop {
         tokio::select! {
             happening = attachment.next() => {
-                let is_last = !matches!(happening, Some(Happening::Output { .. } | Happening::Gap { .. }));
+                let is_last = !matches!(happening, Some(Happening::Output { .. } | Happening::Gap { .. } | Happening::Denied(_)));
                 let code = if happening.is_some() { CloseCode::Normal } else { CloseCode::Error };
                 if let Some(message) = happening.and_then(message) {
                     sink.send(message).await?;
@@ -248,6 +249,9 @@ fn message(happening: Happening) -> Option<Message> {
             Some(text(&AttachEvent::Gap { stream: stream.name().to_owned(), from, to }))
         }
         Happening::Finished(result) => Some(text(&AttachEvent::Finished { result: Box::new(answer::result(*result)) })),
+        Happening::Denied(flows) => {
+            (!flows.is_empty()).then(|| text(&AttachEvent::Denied { denied: denied(vec![], flows) }))
+        }
         Happening::End => None,
     }
 }

@@ -8,7 +8,7 @@ use super::wire::{
     SnapshotRequest,
 };
 use crate::api::problem::{Kind, Problem};
-use crate::api::request;
+use crate::api::{network, request};
 use crate::config::Config;
 use crate::config::clients::Quota;
 use crate::config::sessions::Sessions as Bounds;
@@ -65,6 +65,7 @@ pub fn session(
         idle_timeout_ms: idle_timeout(request.idle_timeout_ms, times)?.unwrap_or(times.idle_timeout_ms),
         lifetime_ms: lifetime(request.lifetime_ms, times)?.unwrap_or(times.lifetime_ms),
         persistent: request.persistent.unwrap_or(false),
+        network: network::narrowed("network", request.network, &profile.network)?,
     })
 }
 

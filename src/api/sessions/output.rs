@@ -8,6 +8,7 @@ use super::answer;
 use super::asked::{Asked, Problems, problem};
 use super::execs::Hold;
 use super::wire::{ExecEvent, ExecResponse};
+use crate::api::answer::denied;
 use crate::api::events::{Characters, answer_in_pieces, encode_as};
 use crate::api::negotiate::{self, Form};
 use crate::api::problem::{Kind, Problem};
@@ -92,7 +93,8 @@ impl Followed {
                 () = &mut self.stopping => Some(Happening::End),
                 happening = self.attachment.next() => happening,
             };
-            let is_last = !matches!(happening, Some(Happening::Output { .. } | Happening::Gap { .. }));
+            let is_last =
+                !matches!(happening, Some(Happening::Output { .. } | Happening::Gap { .. } | Happening::Denied(_)));
             let events = match happening {
                 Some(happening) => {
                     // Neither an end nor a stop of the service is a client that hung up.
@@ -128,6 +130,7 @@ fn name(event: &ExecEvent) -> &'static str {
         ExecEvent::Started { .. } => "started",
         ExecEvent::Output { .. } => "output",
         ExecEvent::Gap { .. } => "gap",
+        ExecEvent::Denied { .. } => "denied",
         ExecEvent::Finished { .. } => "finished",
         ExecEvent::End => "end",
         ExecEvent::Failed { .. } => "failed",
@@ -152,6 +155,8 @@ impl Writer {
                 let gap = ExecEvent::Gap { stream: stream.name().to_owned(), from, to };
                 rest.into_iter().chain([gap]).collect()
             }
+            Happening::Denied(flows) if flows.is_empty() => Vec::new(),
+            Happening::Denied(flows) => vec![ExecEvent::Denied { denied: denied(vec![], flows) }],
             Happening::Finished(result) => {
                 let mut events = self.rest();
                 events.push(ExecEvent::Finished { result: Box::new(answer::result(*result)) });
@@ -227,6 +232,8 @@ mod tests {
             signal: Some(9),
             reason: Some("more than 5 ms by the clock".to_owned()),
             denied: vec![],
+            flows: vec![],
+            network_error: None,
             usage: crate::job::Usage::default(),
         })
     }
@@ -250,6 +257,12 @@ mod tests {
             told(&writer.write(Happening::Gap { stream: Stream::Stdout, from: 10, to: 20 })),
             serde_json::json!([{ "event": "gap", "stream": "stdout", "from": 10, "to": 20 }])
         );
+        let flow = crate::api::answer::tests::flow();
+        assert_eq!(
+            told(&writer.write(Happening::Denied(vec![flow.clone()]))),
+            serde_json::json!([{ "event": "denied", "denied": [flow] }])
+        );
+        assert!(writer.write(Happening::Denied(vec![])).is_empty());
         assert_eq!(told(&writer.write(Happening::End)), serde_json::json!([{ "event": "end" }]));
         let finished = told(&writer.write(Happening::Finished(result())));
         assert_eq!(finished[0]["event"], "finished");
@@ -283,6 +296,7 @@ mod tests {
         for happening in [
             printed(Stream::Stdout, 0, b"a\nb\r\n"),
             Happening::Gap { stream: Stream::Stderr, from: 0, to: 1 },
+            Happening::Denied(vec![crate::api::answer::tests::flow()]),
             Happening::Finished(result()),
             Happening::End,
         ] {

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use crate::api::fields;
 use crate::api::problem::ProblemDetails;
-use crate::api::wire::{Encoding, UsageResponse};
-use crate::job::{Denial, Status};
-use crate::profile::{LimitChanges, Limits};
+use crate::api::wire::{Denied, Encoding, UsageResponse};
+use crate::job::{DeniedFlow, Status};
+use crate::profile::{LimitChanges, Limits, NetworkForm};
 
 /// Body of `POST /v1/sessions`. A field that is null counts as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -42,6 +42,9 @@ pub struct SessionRequest {
     /// Whether its files outlive its sandbox; false where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent: Option<bool>,
+    /// What its programs can reach: no more than the profile allows; what that allows where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkForm>,
 }
 
 /// Body of `PATCH /v1/sessions/{id}`; what is absent stays.
@@ -126,6 +129,27 @@ pub struct SessionResponse {
     pub disk: Option<DiskResponse>,
     /// Processors that are its own; null where it was not promoted.
     pub cpus: Option<Vec<u32>>,
+}
+
+/// Body of `PUT /v1/sessions/{id}/network`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    /// What the programs of the session can reach from now on: no more than its profile allows; what that allows
+    /// where it is null or absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkForm>,
+}
+
+/// Answer of `GET` and `PUT /v1/sessions/{id}/network`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkResponse {
+    /// What the programs of the session can reach.
+    pub network: NetworkForm,
+    /// What the network refused lately, the newest first.
+    pub denied: Vec<DeniedFlow>,
+    /// Why there is no network though there is to be one; null where there is what is to be.
+    pub network_error: Option<String>,
 }
 
 /// What the files of a session take.
@@ -261,8 +285,11 @@ pub struct ExecResult {
     pub limit: Option<String>,
     /// The status in words, with the limit; null where it is `ok`.
     pub reason: Option<String>,
-    /// System calls that were refused, whether or not it ended because of them.
-    pub denied: Vec<Denial>,
+    /// System calls that were refused to it, whether or not it ended because of them, and what the network refused
+    /// to its session while it ran: programs of one session share a network.
+    pub denied: Vec<Denied>,
+    /// Why it had no network though it was to have one; null where it had what it was to have.
+    pub network_error: Option<String>,
     /// What it used.
     pub usage: UsageResponse,
     /// What it printed; absent in lists and in events.
@@ -321,6 +348,11 @@ pub enum ExecEvent {
         /// Sequence number of the first that is kept again.
         to: u64,
     },
+    /// The network policy refused these to the session. Each of them is told once here, and all of them at the end.
+    Denied {
+        /// What was refused since the last such event; never empty.
+        denied: Vec<Denied>,
+    },
     /// It has ended, and all that it printed has been told; the last event.
     Finished {
         /// What became of it.
@@ -359,6 +391,11 @@ pub enum AttachEvent {
         sequence: u64,
         /// What, in base64.
         data: String,
+    },
+    /// The network policy refused these to the session.
+    Denied {
+        /// What was refused since the last such message; never empty.
+        denied: Vec<Denied>,
     },
     /// It has ended; the last message.
     Finished {

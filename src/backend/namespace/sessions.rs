@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Link, locked, sealed};
+use super::{Link, locked, reach, sealed};
 use crate::backend::{BackendError, Tidings};
-use crate::launcher::protocol::{ExecPurpose, Request, SessionEvent, SessionKey, SessionRequest};
+use crate::launcher::protocol::{ExecPurpose, Reach, Request, SessionEvent, SessionKey, SessionRequest};
 use crate::plan::Spec;
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 
 /// Where what is said about sessions goes.
 #[derive(Debug, Default)]
@@ -97,6 +97,21 @@ impl Keeper {
             SessionEvent::Unknown => Err(BackendError::UnknownSession),
             _ => Ok(tidings),
         }
+    }
+
+    /// Asks for something that says what a session can reach: what its profile says, or less.
+    ///
+    /// # Errors
+    /// As [`Keeper::ask`].
+    pub async fn ask_with(
+        &self,
+        session: SessionKey,
+        network: Option<&Network>,
+        request: impl FnOnce(Reach) -> SessionRequest,
+    ) -> Result<Tidings, BackendError> {
+        let (reach, given) = reach(network)?;
+        let given: Vec<BorrowedFd<'_>> = given.iter().map(AsFd::as_fd).collect();
+        self.ask(session, request(reach), &given).await
     }
 
     /// Starts a program; returns the other ends of its streams.

@@ -10,6 +10,7 @@ use super::wire::Session;
 use super::{SessionError, print, print_json};
 use crate::cli::arguments::variable;
 use crate::cli::limit::{self, Limit};
+use crate::cli::network::Reach;
 
 /// Arguments of `codesandbox session create`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,8 @@ pub(super) struct Arguments {
     /// Keep its files on disk: it then survives a restart of the host, and can be stopped
     #[arg(long)]
     persistent: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// Print the session as JSON in place of its id
     #[arg(long)]
     json: bool,
@@ -76,6 +79,7 @@ fn request(arguments: &Arguments) -> Value {
     put("labels", object(&arguments.labels));
     put("idle_timeout_ms", arguments.idle_timeout.map(|time| json!(time)));
     put("lifetime_ms", arguments.lifetime.map(|time| json!(time)));
+    put("network", arguments.reach.form().map(|form| json!(form)));
     put("persistent", arguments.persistent.then_some(json!(true)));
     Value::Object(request)
 }
@@ -127,11 +131,13 @@ mod tests {
             "30m",
             "--lifetime",
             "2d",
+            "--allow",
+            "example.org:443",
             "--persistent",
         ]);
         let expected = json!({"runtimes": ["python@3.12", "node"], "profile": "agent", "limits": {"memory_bytes": 1048576},
             "env": {"A": "1"}, "labels": {"k": "v"}, "idle_timeout_ms": 1_800_000, "lifetime_ms": 172_800_000,
-            "persistent": true});
+            "network": {"allow": [{"domain": "example.org", "ports": [443]}]}, "persistent": true});
         assert_eq!(request(&line.arguments), expected);
     }
 }

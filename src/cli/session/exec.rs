@@ -165,6 +165,9 @@ async fn follow(link: &Link, path: &str, mut signals: Signals) -> Result<u8, Ses
 /// Tells how a program ended; the exit status for it.
 pub(super) fn tell(ending: Option<Ending>) -> u8 {
     let Some(ending) = ending else { return exit::FAILURE };
+    for line in ending.refusals() {
+        complain(&line);
+    }
     if let Some(verdict) = ending.verdict() {
         complain(&verdict);
     }

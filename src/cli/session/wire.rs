@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::api::problem::ProblemDetails;
-use crate::api::wire::Encoding;
-use crate::cli::exit;
+use crate::api::wire::{Denied, Encoding};
 use crate::cli::text::harmless;
+use crate::cli::{exit, network};
 use crate::job::Status;
 
 /// Answer of `GET /v1/sessions`.
@@ -124,9 +124,18 @@ pub(super) struct Ending {
     signal: Option<Value>,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    denied: Vec<Denied>,
+    #[serde(default)]
+    network_error: Option<String>,
 }
 
 impl Ending {
+    /// What the network refused to it, in a line each.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        network::refusals(&self.denied, self.network_error.as_deref())
+    }
+
     /// The exit status that tells it, as that of `run` does.
     pub(super) fn exit_status(&self) -> u8 {
         exit::of(self.status, self.exit_code, self.signal().as_deref())

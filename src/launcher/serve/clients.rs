@@ -51,6 +51,10 @@ impl Server {
         for serial in theirs {
             self.destroy(serial, None);
         }
+        for session in self.sessions.values_mut() {
+            // What nobody has heard of is not begun any more.
+            session.deferred.retain(|deferred| deferred.asked.0 != connection);
+        }
         if self.keeper == Some(connection) {
             (self.keeper, self.to_tell) = (None, None);
         }
@@ -116,9 +120,11 @@ impl Server {
         }
         let mut descriptors = descriptors.into_iter();
         match request {
-            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh } => {
+            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh, reach } => {
                 let key = Key { runtime, profile, warm };
-                if let Err(reason) = self.open((connection, lease), key, (disk_bytes, disk_files), fresh) {
+                if let Err(reason) =
+                    self.open((connection, lease), key, (disk_bytes, disk_files), fresh, (reach, descriptors.next()))
+                {
                     self.reply(connection, &Reply::Failed { lease, reason, had_begun: false }, Vec::new());
                 }
             }

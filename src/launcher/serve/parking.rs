@@ -2,14 +2,15 @@
 //! go of those that are too many.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::Server;
 use crate::job::Path;
 use crate::launcher::pool::Key;
+use crate::launcher::protocol::Reach;
 use crate::launcher::sandbox::Phase;
-use crate::profile::Limits;
+use crate::profile::{Limits, Network};
 use crate::sys::process;
 
 /// How often to look whether all is as it should be while anything waits.
@@ -28,6 +29,7 @@ impl Server {
         key: Key,
         (disk_bytes, disk_files): (u64, u64),
         fresh: bool,
+        (reach, given): (Reach, Option<OwnedFd>),
     ) -> Result<(), String> {
         if self.stopping || self.leases.contains_key(&owner) {
             return Err("the launcher is stopping, or the lease is in use".to_owned());
@@ -37,6 +39,10 @@ impl Server {
         if disk_bytes > maximum.disk_bytes || disk_files > maximum.disk_files {
             return Err("a larger disk than the profile allows".to_owned());
         }
+        let network = Self::reached(reach, given, &profile.network)?;
+        // Another list can be put into force in one that waits; another kind of network can't.
+        let is_usual = network == profile.network
+            || matches!((&network, &profile.network), (Network::Allow(_), Network::Allow(_)));
         let has_usual_disk = self.usual_disk(&key) == Some((disk_bytes, disk_files));
         let warm = key.warm
             && self.config.pool.warm
@@ -44,6 +50,7 @@ impl Server {
         let key = Key { warm, ..key };
         if !fresh
             && has_usual_disk
+            && is_usual
             && let Some(serial) = self.take_parked(&key)
         {
             self.leases.insert(owner, serial);
@@ -51,10 +58,30 @@ impl Server {
                 sandbox.owner = Some(owner);
                 sandbox.path = if sandbox.key.warm { Path::Warm } else { Path::Parked };
             }
+            self.hand_over_network(serial, network);
             return Ok(());
         }
         // What is made for a job alone need not wait for an interpreter to start twice.
-        self.make(&Key { warm: false, ..key }, Some(owner), disk_bytes, disk_files).map(drop)
+        self.make(&Key { warm: false, ..key }, Some(owner), (disk_bytes, disk_files), network).map(drop)
+    }
+
+    /// The network of a sandbox that has waited is looked at before it is anybody's, and made narrower where
+    /// less is to be reached.
+    fn hand_over_network(&mut self, serial: u64, network: Network) {
+        let Some(sandbox) = self.sandboxes.get_mut(&serial) else {
+            return;
+        };
+        let Some(uplink) = sandbox.uplink else {
+            return;
+        };
+        let policy = match &network {
+            Network::Allow(list) if network != sandbox.reach => Some((**list).clone()),
+            _ => None,
+        };
+        (sandbox.gated, sandbox.reach) = (true, network);
+        if let Err(reason) = self.ask_uplink(uplink, policy) {
+            self.destroy(serial, Some(format!("its uplink can't be asked: {reason}")));
+        }
     }
 
     /// One that waits and lives; where no interpreter does, a sandbox without one is better than none.
@@ -169,7 +196,8 @@ impl Server {
         };
         let parked = self.sandboxes.values().filter(|sandbox| sandbox.owner.is_none()).count();
         let made = if parked < (most / 2).min(most.saturating_sub(jobs)) && self.sandboxes.len() < most {
-            self.make(&key, None, disk_bytes, disk_files)
+            let network = self.profiles.get(&key.profile).map(|profile| profile.network.clone());
+            self.make(&key, None, (disk_bytes, disk_files), network.unwrap_or_default())
         } else {
             self.pool.hold_until(now + ROUND);
             return;

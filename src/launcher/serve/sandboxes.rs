@@ -10,11 +10,13 @@ use nix::errno::Errno as Number;
 use nix::sched::CloneFlags;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::network::Owner;
 use super::sessions::{borrowed, user_namespace};
 use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::jail::template;
 use crate::launcher::cgroup::Tree;
+use crate::launcher::netns::Entered;
 use crate::launcher::pool::Key;
 use crate::launcher::protocol::{NO_SLOT, Reply};
 use crate::launcher::sandbox::{News, Parts, Phase, Sandbox};
@@ -30,23 +32,24 @@ impl Server {
         &mut self,
         key: &Key,
         owner: Option<(u64, u64)>,
-        disk_bytes: u64,
-        disk_files: u64,
+        (disk_bytes, disk_files): (u64, u64),
+        reach: Network,
     ) -> Result<u64, String> {
         let profile = Arc::clone(self.profiles.get(&key.profile).ok_or("no such profile")?);
-        self.make_template(&key.runtime)?;
-        let loopback = profile.network == Network::Loopback;
+        self.make_template(&key.runtime, reaches_out(&reach))?;
+        let loopback = reach.has_sockets();
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
         let slot = self.slots.take().ok_or(NO_SLOT)?;
         let jail = Jail { identity: self.slots.identity(slot), disk_bytes, disk_files, workspace: None };
-        let (init, control, network) = match self.make_init(&key.runtime, &jail, profile.network, None) {
+        let (init, control, entered) = match self.make_init(&key.runtime, &jail, &reach, None) {
             Ok(made) => made,
             Err(reason) => {
                 self.slots.give_back(slot);
                 return Err(reason);
             }
         };
+        let Entered { namespace, sockets } = entered;
         let parts = Parts {
             owner,
             key: key.clone(),
@@ -54,7 +57,8 @@ impl Server {
             identity: jail.identity,
             profile,
             filter,
-            network,
+            network: namespace,
+            reach: reach.clone(),
             sample_interval_us: self.config.launcher.sample_interval_us,
         };
         self.serial += 1;
@@ -71,6 +75,17 @@ impl Server {
         if let Err(error) = watched {
             self.destroy(serial, Some(error.to_string()));
             return Ok(serial);
+        }
+        let connected = self.connect_sandbox(Owner::Sandbox(serial), self.slots.uplink(slot), &reach, sockets);
+        if let (None, Err(reason)) = (owner, &connected) {
+            self.destroy(serial, Some(reason.clone()));
+            return Ok(serial);
+        }
+        if let Some(sandbox) = self.sandboxes.get_mut(&serial) {
+            match connected {
+                Ok(uplink) => (sandbox.uplink, sandbox.gated) = (uplink, uplink.is_some()),
+                Err(reason) => sandbox.network_error = Some(reason),
+            }
         }
         // Init mounts meanwhile.
         let boot = self.boot_spec(key);
@@ -97,15 +112,19 @@ impl Server {
 
     /// Builds what sandboxes see, where that is not there yet: those of a runtime, or, where each stands in
     /// a line of its own, those of sessions that have several.
-    pub(super) fn make_template(&mut self, runtimes: &str) -> Result<(), String> {
-        if self.templates.contains_key(runtimes) {
+    pub(super) fn make_template(&mut self, runtimes: &str, networked: bool) -> Result<(), String> {
+        let key = (runtimes.to_owned(), networked);
+        if self.templates.contains_key(&key) {
             return Ok(());
         }
         let found = |id| self.catalogue.by_id(id).ok_or("no such runtime");
         let found = runtimes.lines().map(found).collect::<Result<Vec<_>, _>>()?;
-        let plan = view::draw_up(&found, &self.catalogue.manifest(), runtimes.ends_with('\n'));
+        let mut plan = view::draw_up(&found, &self.catalogue.manifest(), runtimes.ends_with('\n'));
+        if networked {
+            view::add_network(&mut plan, self.config.network.certificates());
+        }
         let template = template::build(&plan).map_err(|error| error.to_string())?;
-        self.templates.insert(runtimes.to_owned(), template);
+        self.templates.insert(key, template);
         Ok(())
     }
 
@@ -114,13 +133,14 @@ impl Server {
         &mut self,
         runtime: &str,
         jail: &Jail,
-        network: Network,
+        network: &Network,
         workspace: Option<&Mounts>,
-    ) -> Result<(process::Child, OwnedFd, OwnedFd), String> {
+    ) -> Result<(process::Child, OwnedFd, Entered), String> {
         let text = |errno: Errno| errno.to_string();
-        let template = self.templates.get(runtime).ok_or("no such template")?;
+        let key = (runtime.to_owned(), reaches_out(network));
+        let template = self.templates.get(&key).ok_or("no such template")?;
         let (ours, theirs) = socket::pair().map_err(text)?;
-        let network = self.networks.enter(network).map_err(text)?;
+        let entered = self.networks.enter(network).map_err(text)?;
         namespace::join(template.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
         let started = init::start(jail, &self.init_filter, theirs.as_fd());
         namespace::join(self.home_mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
@@ -141,7 +161,7 @@ impl Server {
             return Err(error);
         }
         socket::set_nonblocking(ours.as_fd()).map_err(text)?;
-        Ok((child, ours, network))
+        Ok((child, ours, entered))
     }
 
     /// Does something to a sandbox, and then what follows from it; an error ends the sandbox.
@@ -187,13 +207,11 @@ impl Server {
             _ => Ok(()),
         };
         let result = result.and(is_watched);
-        if let Some((connection, lease)) = owner {
-            if let Some(streams) = news.started {
-                self.reply(connection, &Reply::Started { lease, path }, streams);
-            }
-            if let Some(ending) = news.ended {
-                self.reply(connection, &Reply::Ended { lease, ending }, Vec::new());
-            }
+        if let (Some((connection, lease)), Some(streams)) = (owner, news.started) {
+            self.reply(connection, &Reply::Started { lease, path }, streams);
+        }
+        if let Some(ending) = news.ended {
+            self.over(serial, ending);
         }
         if let Err(reason) = result {
             self.destroy(serial, Some(reason));
@@ -246,6 +264,12 @@ impl Server {
 
     /// Ends a sandbox; with a reason it has failed, without one its owner wanted so or is gone.
     pub(super) fn destroy(&mut self, serial: u64, failed: Option<String>) {
+        let held = self.sandboxes.get_mut(&serial).and_then(|sandbox| sandbox.held.take());
+        if let Some(ending) = held {
+            self.tell_end(serial, ending);
+        }
+        let uplink = self.sandboxes.get_mut(&serial).and_then(|sandbox| sandbox.uplink.take());
+        drop(self.end_uplink(uplink));
         let Some(sandbox) = self.sandboxes.get_mut(&serial) else {
             return;
         };
@@ -273,7 +297,7 @@ impl Server {
         // A zombie is all that is left of it, so this does not wait.
         nix::sys::wait::waitpid(sandbox.init.pid, None).ok();
         if let Some(network) = sandbox.network.take() {
-            self.networks.give_back(sandbox.profile.network, network);
+            self.networks.give_back(&sandbox.reach, network);
         }
         if let (Some(leaf), Some(tree)) = (sandbox.leaf.take(), &mut self.tree) {
             tree.give_back(leaf);
@@ -289,6 +313,11 @@ impl Server {
         };
         self.reply(connection, &reply, Vec::new());
     }
+}
+
+/// Whether programs may reach more than themselves.
+pub(super) fn reaches_out(network: &Network) -> bool {
+    matches!(network, Network::Allow(_))
 }
 
 /// Maps init and program to ids that no other live sandbox has.

@@ -8,13 +8,16 @@ use nix::errno::Errno as Number;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 
+use super::network::Owner;
+use super::sandboxes::reaches_out;
 use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
+use crate::launcher::netns::Entered;
 use crate::launcher::program::{Program, Purpose};
-use crate::launcher::protocol::{ExecPurpose, NO_SLOT, Reply, SessionEvent, SessionKey, SessionRequest};
+use crate::launcher::protocol::{ExecPurpose, NO_SLOT, Reach, Reply, SessionEvent, SessionKey, SessionRequest};
 use crate::launcher::run::Run;
 use crate::launcher::sandbox::INIT_DEADLINE;
-use crate::launcher::session::{Busy, EXECS, Exec, ExecState, Jail, Next, Session, What};
+use crate::launcher::session::{Busy, Deferred, EXECS, Exec, ExecState, Jail, Next, Session, What};
 use crate::launcher::workspace::{Done, Quota, SnapshotId, Usage, WorkspaceError, WorkspaceId};
 use crate::plan::{Cause, Jail as Plan};
 use crate::profile::{Limits, Network};
@@ -39,13 +42,15 @@ impl Server {
         descriptors: Vec<OwnedFd>,
     ) {
         let done = match request {
-            SessionRequest::Create { runtimes, profile, limits, origin } => {
-                self.create_session(key, runtimes, &profile, limits, origin).map(|()| Some(SessionEvent::Done))
+            SessionRequest::Create { runtimes, profile, limits, origin, reach } => {
+                let given = (reach, descriptors.into_iter().next());
+                self.create_session(key, runtimes, &profile, limits, origin, given).map(|()| Some(SessionEvent::Done))
             }
             _ if !self.sessions.contains_key(&key) => Ok(Some(SessionEvent::Unknown)),
             SessionRequest::Execute { exec, limits, purpose } => {
                 self.execute(asked, key, exec, limits, purpose, descriptors).map(|()| None)
             }
+            SessionRequest::Network(reach) => self.change_network(asked, key, (reach, descriptors.into_iter().next())),
             SessionRequest::Snapshot { snapshot } => self.begin_snapshot(asked, key, snapshot),
             SessionRequest::Rollback { snapshot } => self.begin_end(asked, key, Next::Rollback(snapshot)),
             SessionRequest::Close => self.begin_end(asked, key, Next::Close),
@@ -90,6 +95,7 @@ impl Server {
             SessionRequest::Pin { processors } => {
                 let group = session.group.as_ref().ok_or("processors can be set apart only where cgroup v2 is")?;
                 group.pin(&processors)?;
+                self.assert_session(key);
             }
             SessionRequest::Usage => {
                 let Usage { bytes, files } = self.workspaces.usage(session.workspace).map_err(unmade)?;
@@ -106,7 +112,7 @@ impl Server {
     }
 
     /// Tells the daemon what happened unasked; where there is none, it is kept until one asks.
-    fn tell(&mut self, session: SessionKey, event: SessionEvent) {
+    pub(super) fn tell(&mut self, session: SessionKey, event: SessionEvent) {
         if let Some(connection) = self.keeper {
             self.answer((connection, 0), session, event, Vec::new());
         }
@@ -150,6 +156,7 @@ impl Server {
         };
         let found = SessionEvent::Found { paused: session.paused, snapshots: session.snapshots.clone() };
         let mut told = vec![(found, Vec::new())];
+        told.extend(session.network_error.clone().map(|error| (SessionEvent::Network(Some(error)), Vec::new())));
         for (number, exec) in session.execs.iter().filter(|(_, exec)| exec.purpose != ExecPurpose::Worker) {
             let found = SessionEvent::FoundExec {
                 exec: *number,
@@ -161,6 +168,8 @@ impl Server {
             let copies: Vec<OwnedFd> = ends.filter_map(|end| end.try_clone().ok()).collect();
             told.push((found, copies));
             match &exec.state {
+                // Of its end is told in a moment.
+                ExecState::Ended(_) if session.flushing.contains(number) => {}
                 ExecState::Ended(ending) => {
                     told.push((SessionEvent::Ended { exec: *number, ending: ending.clone() }, Vec::new()));
                 }
@@ -173,6 +182,8 @@ impl Server {
         for (event, descriptors) in told {
             self.answer((connection, 0), key, event, descriptors);
         }
+        // Whoever keeps it from now on has it with the network that it is to have.
+        self.assert_session(key);
     }
 
     fn create_session(
@@ -182,16 +193,22 @@ impl Server {
         profile: &str,
         limits: Limits,
         origin: Option<(SessionKey, u64)>,
+        (reach, given): (Reach, Option<OwnedFd>),
     ) -> Result<(), String> {
         if self.stopping || self.sessions.contains_key(&key) {
             return Err("the launcher is stopping, or the name is in use".to_owned());
         }
         let profile = Arc::clone(self.profiles.get(profile).ok_or("no such profile")?);
         limits.check(&profile.maximum).map_err(|error| error.to_string())?;
-        let loopback = profile.network == Network::Loopback;
+        let offline = reach == Reach::Nothing;
+        let reach = Self::reached(reach, given, &profile.network)?;
+        // As what programs can reach may change while they run, they may have sockets if they ever may.
+        let loopback = !offline && (reach.has_sockets() || matches!(profile.network, Network::Allow(_)));
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
-        self.make_session_template(&runtimes)?;
+        // Under an allow-list every jail has an uplink.
+        let networked = !offline && reaches_out(&profile.network);
+        self.make_session_template(&runtimes, networked)?;
         let slot = self.slots.take().ok_or(NO_SLOT)?;
         let quota = Quota { disk_bytes: limits.disk_bytes, disk_files: limits.disk_files };
         let workspace = match origin {
@@ -226,6 +243,14 @@ impl Server {
             slot,
             identity: self.slots.identity(slot),
             network: None,
+            reach,
+            offline,
+            uplink: None,
+            gated: false,
+            network_error: None,
+            deferred: std::collections::VecDeque::new(),
+            changing: Vec::new(),
+            flushing: std::collections::VecDeque::new(),
             workspace,
             group,
             jail: None,
@@ -250,13 +275,14 @@ impl Server {
             Some(_) => return Ok(()),
             None => {}
         }
-        let (runtimes, workspace, network) = (session.runtimes.clone(), session.workspace, session.profile.network);
-        let identity = session.identity;
-        let template = self.make_session_template(&runtimes)?;
+        let (runtimes, workspace, slot) = (session.runtimes.clone(), session.workspace, session.slot);
+        let (identity, network) = (session.identity, session.network());
+        let template = self.make_session_template(&runtimes, reaches_out(&network))?;
         let mounts = self.workspaces.mounts(workspace).map_err(unmade)?;
         let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: Some(mounts.overlay.clone()) };
-        let made = self.make_init(&template, &plan, network, Some(&mounts));
-        let (init, control, network) = made.inspect_err(|_| self.workspaces.released(workspace))?;
+        let made = self.make_init(&template, &plan, &network, Some(&mounts));
+        let (init, control, entered) = made.inspect_err(|_| self.workspaces.released(workspace))?;
+        let Entered { namespace, sockets } = entered;
         self.serial += 1;
         let serial = self.serial;
         let watched = self
@@ -264,13 +290,24 @@ impl Server {
             .and_then(|()| self.watch(init.pidfd.as_fd(), About::SessionInit, serial));
         let due = Instant::now() + INIT_DEADLINE;
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
-        session.network = Some(network);
+        session.network = Some(namespace);
         session.jail = Some(Jail { serial, init, control, timer: Some(due), staged: None, dying: None });
         self.timers.insert((due, serial));
         self.session_serials.insert(serial, key);
         if let Err(errno) = watched {
             self.end_jail(key, &errno.to_string());
             return Err(errno.to_string());
+        }
+        let connected = self.connect_sandbox(Owner::Session(key), self.slots.uplink(slot), &network, sockets);
+        let session = self.sessions.get_mut(&key).ok_or("no such session")?;
+        let before = session.network_error.take();
+        match connected {
+            Ok(uplink) => (session.uplink, session.gated) = (uplink, uplink.is_some()),
+            Err(reason) => session.network_error = Some(reason),
+        }
+        if session.network_error != before {
+            let now = session.network_error.clone();
+            self.tell(key, SessionEvent::Network(now));
         }
         Ok(())
     }
@@ -333,6 +370,22 @@ impl Server {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), String> {
         let text = |errno: Errno| errno.to_string();
+        let is_full = |session: &Session| session.execs.len() + session.deferred.len() >= EXECS;
+        let session = self.sessions.get_mut(&key).ok_or("no such session")?;
+        let dies = session.busy.is_none() && session.jail.as_ref().is_some_and(|jail| jail.dying.is_some());
+        if dies && !is_full(session) {
+            // It gets another at once.
+            session.deferred.push_back(Deferred { asked, exec: number, limits, purpose, descriptors });
+            return Ok(());
+        }
+        if !session.paused && session.busy.is_none() && purpose != ExecPurpose::Worker && !is_full(session) {
+            self.ensure_jail(key)?;
+            let session = self.sessions.get_mut(&key).ok_or("no such session")?;
+            if session.gated {
+                session.deferred.push_back(Deferred { asked, exec: number, limits, purpose, descriptors });
+                return Ok(());
+            }
+        }
         let mut descriptors = descriptors.into_iter();
         let spec = descriptors.next().ok_or("a request came without its descriptors")?;
         let logs: Vec<OwnedFd> = descriptors.collect();
@@ -503,8 +556,24 @@ impl Server {
         }
     }
 
-    /// All about a program's end is known.
+    /// All about a program's end is known, but for what its uplink may still have to say.
     fn ended(&mut self, key: SessionKey, number: u64) {
+        let Some(session) = self.sessions.get(&key) else {
+            return;
+        };
+        let ended = session.execs.get(&number).filter(|exec| matches!(exec.state, ExecState::Ended(_)));
+        let uplink = ended.filter(|exec| exec.purpose != ExecPurpose::Worker).and(session.uplink);
+        if self.flush_uplink(uplink)
+            && let Some(session) = self.sessions.get_mut(&key)
+        {
+            session.flushing.push_back(number);
+            return;
+        }
+        self.tell_exec_end(key, number);
+    }
+
+    /// Tells how a program has ended.
+    pub(super) fn tell_exec_end(&mut self, key: SessionKey, number: u64) {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
@@ -512,6 +581,9 @@ impl Server {
             return;
         };
         exec.input = None;
+        if let ExecState::Ended(ending) = &mut exec.state {
+            ending.network_error.clone_from(&session.network_error);
+        }
         session.leaves.extend(exec.leaf.take());
         self.session_serials.remove(&exec.serial);
         if let Some(due) = exec.timer.take() {
@@ -721,6 +793,9 @@ impl Server {
             Some(Busy { what: What::Stopping(_), .. }) => self.copy(key),
             Some(Busy { asked, what: What::Pausing(on) }) => {
                 (session.busy, session.paused) = (None, on);
+                if !on {
+                    self.assert_session(key);
+                }
                 self.answer(asked, key, SessionEvent::Done, Vec::new());
             }
             _ => {}
@@ -847,6 +922,8 @@ impl Server {
         session.paused = on;
         if on {
             self.reclaim(key);
+        } else {
+            self.assert_session(key);
         }
         Ok(Some(SessionEvent::Done))
     }
@@ -966,10 +1043,21 @@ impl Server {
         };
         // A zombie is all that is left of it, so this does not wait.
         nix::sys::wait::waitpid(jail.init.pid, None).ok();
+        let uplink = session.uplink.take();
+        session.gated = false;
         if let Some(network) = session.network.take() {
-            self.networks.give_back(session.profile.network, network);
+            self.networks.give_back(&session.network(), network);
         }
         self.workspaces.released(session.workspace);
+        let flushing = std::mem::take(&mut session.flushing);
+        let changing = std::mem::take(&mut session.changing);
+        drop(self.end_uplink(uplink));
+        flushing.into_iter().for_each(|number| self.tell_exec_end(key, number));
+        // The next sandbox is made with it.
+        changing.into_iter().for_each(|asked| self.answer(asked, key, SessionEvent::Done, Vec::new()));
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
         let is_asked = matches!(session.busy, Some(Busy { what: What::Ending(_), .. }));
         let reason = jail.dying.unwrap_or_default();
         let mut over = Vec::new();
@@ -1002,7 +1090,96 @@ impl Server {
             Some(Busy { what: What::Copying(..), .. }) | None => {}
             Some(_) => self.give_up(key, "its sandbox has broken"),
         }
+        self.execute_deferred(key);
         self.do_chores();
+    }
+
+    /// Begins programs that have waited for the network.
+    fn execute_deferred(&mut self, key: SessionKey) {
+        let deferred = self.sessions.get_mut(&key).map(|session| std::mem::take(&mut session.deferred));
+        for Deferred { asked, exec, limits, purpose, descriptors } in deferred.into_iter().flatten() {
+            if let Err(reason) = self.execute(asked, key, exec, limits, purpose, descriptors) {
+                self.answer(asked, key, SessionEvent::Refused(reason), Vec::new());
+            }
+        }
+    }
+
+    /// The uplink of a session serves and says that its rules hold, or is gone: nothing waits for it any more.
+    pub(super) fn session_settled(&mut self, key: SessionKey, settled: Result<(), &str>) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.gated = false;
+        let changing = std::mem::take(&mut session.changing);
+        // Where it is gone, nothing can be reached, and what is made next has the new policy.
+        changing.into_iter().for_each(|asked| self.answer(asked, key, SessionEvent::Done, Vec::new()));
+        if let Err(reason) = settled {
+            self.tell(key, SessionEvent::Network(Some(reason.to_owned())));
+        }
+        self.execute_deferred(key);
+    }
+
+    /// The uplink of a session is gone. Where nothing runs, its next program has another.
+    pub(super) fn renew_network(&mut self, key: SessionKey, reason: &str) {
+        let rests = |session: &mut Session| session.busy.is_none() && !session.paused && session.running() == 0;
+        if self.sessions.get_mut(&key).is_some_and(rests) {
+            self.end_jail(key, reason);
+        }
+    }
+
+    /// Changes what the programs of a session can reach, of those that run as well.
+    fn change_network(
+        &mut self,
+        asked: Asked,
+        key: SessionKey,
+        (reach, given): (Reach, Option<OwnedFd>),
+    ) -> Result<Option<SessionEvent>, String> {
+        let session = self.sessions.get_mut(&key).ok_or("no such session")?;
+        let network = Self::reached(reach, given, &session.profile.network)?;
+        if network == session.reach {
+            self.assert_session(key);
+            return Ok(Some(SessionEvent::Done));
+        }
+        if !matches!(session.profile.network, Network::Allow(_)) || session.offline {
+            return Err("under a profile without an allow-list this is said when a session is made".to_owned());
+        }
+        let before = std::mem::replace(&mut session.reach, network);
+        let Some(uplink) = session.uplink else {
+            return Ok(Some(SessionEvent::Done));
+        };
+        let policy = session.allowed();
+        let told = self.ask_uplink(uplink, Some(policy));
+        let session = self.sessions.get_mut(&key).ok_or("no such session")?;
+        match told {
+            Ok(()) => {
+                session.gated = true;
+                session.changing.push(asked);
+                Ok(None)
+            }
+            Err(reason) => {
+                session.reach = before;
+                Err(reason)
+            }
+        }
+    }
+
+    /// Has the uplink of a session look whether its rules are as they should be; new programs wait for that.
+    fn assert_session(&mut self, key: SessionKey) {
+        let Some(uplink) = self.sessions.get(&key).and_then(|session| session.uplink) else {
+            return;
+        };
+        // The error is that it is gone, which is heard of as well.
+        if self.ask_uplink(uplink, None).is_ok()
+            && let Some(session) = self.sessions.get_mut(&key)
+        {
+            session.gated = true;
+        }
+    }
+
+    /// The same of all sessions.
+    pub(super) fn assert_sessions(&mut self) {
+        let keys: Vec<SessionKey> = self.sessions.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.assert_session(key));
     }
 
     /// Nothing lives in the session: does what that was for.
@@ -1038,6 +1215,10 @@ impl Server {
         let Some(session) = self.sessions.remove(&key) else {
             return;
         };
+        let waiting = session.deferred.iter().map(|deferred| deferred.asked).chain(session.changing.iter().copied());
+        let waiting: Vec<Asked> = waiting.collect();
+        waiting.into_iter().for_each(|asked| self.answer(asked, key, SessionEvent::Unknown, Vec::new()));
+        drop(self.end_uplink(session.uplink));
         session.leaves.into_iter().for_each(crate::launcher::cgroup::Leaf::remove);
         if let Some(group) = session.group {
             group.remove();
@@ -1064,9 +1245,9 @@ impl Server {
     }
 
     /// Builds what sandboxes of a session see, where that is not there yet, and names it.
-    fn make_session_template(&mut self, runtimes: &[String]) -> Result<String, String> {
+    fn make_session_template(&mut self, runtimes: &[String], networked: bool) -> Result<String, String> {
         let name: String = runtimes.iter().map(|runtime| format!("{runtime}\n")).collect();
-        self.make_template(&name).map(|()| name)
+        self.make_template(&name, networked).map(|()| name)
     }
 }
 

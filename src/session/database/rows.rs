@@ -4,11 +4,11 @@ use std::path::Path;
 
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::{DatabaseError, Write};
-use crate::profile::Limits;
+use crate::profile::{AllowList, Limits, Network};
 use crate::session::record::{ContextRecord, ExecRecord, SessionId, SessionRecord, SnapshotRecord};
 use crate::session::state::Status;
 
@@ -147,6 +147,7 @@ fn session_row(record: &SessionRecord) -> Stored {
         ("expires_at_ms", number(record.expires_at_ms)),
         ("restarts", record.restarts.into()),
         ("cpus", record.cpus.as_ref().map_or(Value::Null, packed)),
+        ("network", record.network.as_ref().map_or(Value::Null, |network| packed(&Reach::from(network)))),
         ("status", text(&record.status.name())),
         ("lost", record.lost.into()),
         ("saved", record.saved.map_or(Value::Null, number)),
@@ -175,10 +176,42 @@ fn session_of(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
             Some(_) => Some(unpacked(row, "cpus")?),
             None => None,
         },
+        network: match row.get::<_, Option<Vec<u8>>>("network")? {
+            Some(_) => Some(unpacked::<Reach>(row, "network")?.into()),
+            None => None,
+        },
         status: parsed(row, "status", Status::by_name)?,
         lost: row.get("lost")?,
         saved: row.get::<_, Option<i64>>("saved")?.map(i64::cast_unsigned),
     })
+}
+
+/// A network as it is stored: what people write has several forms, and postcard can't tell which one follows.
+#[derive(Serialize, Deserialize)]
+enum Reach {
+    None,
+    Loopback,
+    Allow(Box<AllowList>),
+}
+
+impl From<&Network> for Reach {
+    fn from(network: &Network) -> Self {
+        match network {
+            Network::None => Self::None,
+            Network::Loopback => Self::Loopback,
+            Network::Allow(list) => Self::Allow(list.clone()),
+        }
+    }
+}
+
+impl From<Reach> for Network {
+    fn from(reach: Reach) -> Self {
+        match reach {
+            Reach::None => Self::None,
+            Reach::Loopback => Self::Loopback,
+            Reach::Allow(list) => Self::Allow(list),
+        }
+    }
 }
 
 fn exec_row(record: &ExecRecord) -> Stored {

@@ -6,7 +6,7 @@
 use rusqlite_migration::{M, Migrations};
 
 /// Steps from nothing to the newest version, which is their number.
-pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST)];
+pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(NETWORK)];
 
 /// The newest version.
 pub(super) const VERSION: usize = STEPS.len();
@@ -15,6 +15,9 @@ pub(super) const VERSION: usize = STEPS.len();
 pub(super) fn migrations() -> Migrations<'static> {
     Migrations::from_slice(STEPS)
 }
+
+/// What a session can reach, in postcard; nothing where it is as its profile says.
+const NETWORK: &str = "ALTER TABLE sessions ADD COLUMN network BLOB;";
 
 /// Numbers that are 64 bits wide and unsigned are stored as the signed ones with the same bits. Lists and
 /// maps are postcard.
