@@ -1,11 +1,8 @@
 //! What a request asks to reach, held to what its profile allows.
 
-use crate::profile::{AllowForm, AllowList, Closed, DestinationForm, Network, NetworkForm, NotCovered};
+use crate::profile::{AllowForm, AllowList, Closed, DESTINATIONS, DestinationForm, Network, NetworkForm, NotCovered};
 
 use super::problem::Problem;
-
-/// Most destinations of one request; as many as a profile may have.
-const DESTINATIONS: usize = 4096;
 
 /// What a request gets that asks for this where so much is allowed; none where that is all of it.
 ///

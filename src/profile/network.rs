@@ -74,6 +74,17 @@ impl Network {
             (other, wider) => other.within(wider).map(|()| other),
         }
     }
+
+    /// See [`AllowList::bounded`].
+    ///
+    /// # Errors
+    /// What it names and the other does not.
+    pub fn bounded(self, wider: &Self) -> Result<Self, NotCovered> {
+        match (self, wider) {
+            (Self::Allow(list), Self::Allow(wider)) => Ok(Self::Allow(Box::new(list.bounded(wider)?))),
+            (other, wider) => other.within(wider).map(|()| other),
+        }
+    }
 }
 
 /// What of the network is allowed. An empty list allows nothing.
@@ -177,8 +188,16 @@ impl AllowList {
         if let Some(net) = self.allow_private.first() {
             return Err(NotCovered::Private(*net));
         }
-        self.within(wider)?;
         self.allow_private.clone_from(&wider.allow_private);
+        self.bounded(wider)
+    }
+
+    /// The list with the other's bounds where it has none, if it is within the other.
+    ///
+    /// # Errors
+    /// The first thing that is not.
+    pub fn bounded(mut self, wider: &Self) -> Result<Self, NotCovered> {
+        self.within(wider)?;
         self.connections = self.connections.or(wider.connections);
         self.bytes = self.bytes.or(wider.bytes);
         self.bytes_per_second = self.bytes_per_second.or(wider.bytes_per_second);

@@ -88,7 +88,7 @@ impl Server {
                 let given = given.ok_or("a request came without its descriptors")?;
                 let text = fs::read_whole(given.as_fd(), REACH_BYTES).map_err(|errno| errno.to_string())?;
                 let network: Network = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-                narrowed(network, profile)
+                network.bounded(profile).map_err(|error| error.to_string())
             }
         }
     }
@@ -446,18 +446,6 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     let named = words.filter_map(|mut words| (words.next() == Some("nameserver")).then(|| words.next()).flatten());
     let addresses = named.filter_map(|address| address.parse::<IpAddr>().ok());
     addresses.take(MOST).map(|address| SocketAddr::new(address, NAME_SERVER_PORT)).collect()
-}
-
-/// What is asked for, where it is no more than another; a bound that it does not name is the other's.
-fn narrowed(network: Network, wider: &Network) -> Result<Network, String> {
-    network.within(wider).map_err(|error| error.to_string())?;
-    let (Network::Allow(mut list), Network::Allow(wider)) = (network.clone(), wider) else {
-        return Ok(network);
-    };
-    list.connections = list.connections.or(wider.connections);
-    list.bytes = list.bytes.or(wider.bytes);
-    list.bytes_per_second = list.bytes_per_second.or(wider.bytes_per_second);
-    Ok(Network::Allow(list))
 }
 
 #[cfg(test)]
