@@ -16,7 +16,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 
 use crate::job::{DenialReason, Protocol};
 
@@ -38,26 +37,13 @@ const HEAD: usize = 32 << 10;
 const FIELDS: usize = 100;
 /// How long a head may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Before trying again where there was no descriptor or no memory for a connection.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What an answer carries: a sentence of ours, or what somebody else said.
 type Body = Either<Full<Bytes>, Incoming>;
 
 /// Serves on these sockets.
 pub(super) fn serve(state: &Rc<State>, listeners: Vec<OwnedFd>) -> io::Result<()> {
-    for socket in listeners {
-        let (state, listener) = (Rc::clone(state), relay::listener(socket)?);
-        tokio::task::spawn_local(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((inside, _)) => take(&state, inside),
-                    Err(_) => sleep(PAUSE).await,
-                }
-            }
-        });
-    }
-    Ok(())
+    relay::accept(state, listeners, take)
 }
 
 fn take(state: &Rc<State>, inside: TcpStream) {

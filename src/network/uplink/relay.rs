@@ -31,6 +31,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves on these sockets.
 pub(super) fn serve(state: &Rc<State>, listeners: Vec<OwnedFd>) -> io::Result<()> {
+    accept(state, listeners, take)
+}
+
+/// Hands every connection to these sockets to somebody who lets nobody wait.
+pub(super) fn accept(state: &Rc<State>, listeners: Vec<OwnedFd>, take: fn(&Rc<State>, TcpStream)) -> io::Result<()> {
     for socket in listeners {
         let (state, listener) = (Rc::clone(state), listener(socket)?);
         tokio::task::spawn_local(async move {
