@@ -9,7 +9,7 @@ from codesandbox_vm import (
 )
 
 SOCKET = "/run/codesandbox/api.sock"
-ROUNDS = 2
+ROUNDS = 1
 TICKS = 20
 # Ticks while it compiles, ticks while it runs, and then leaves so much that collecting it takes its time.
 COMPILER = f"for ((i = 0; i < {TICKS}; i++)); do echo tick; sleep 0.05; done"
