@@ -1,6 +1,7 @@
 //! What networked sandboxes reach, and what holds them, by the real daemon and launcher. The internet is a
 //! network namespace of the test's own, in which addresses are servers' that would be public elsewhere.
 
+#![cfg(feature = "nftables")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
 mod common;
