@@ -65,6 +65,8 @@ pub(super) struct Session {
     pub(super) gated: bool,
     /// Why the jail has no network though it is to have one.
     pub(super) network_error: Option<String>,
+    /// Whether that is because its uplink is gone, so that another jail may have another.
+    pub(super) uplink_lost: bool,
     /// Programs that wait for that.
     pub(super) deferred: VecDeque<Deferred>,
     /// Who wants to be told when what it can reach has changed: connection and ticket.

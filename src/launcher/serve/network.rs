@@ -250,12 +250,12 @@ impl Server {
                 if let Some(session) = self.sessions.get_mut(&key) {
                     session.uplink = None;
                     session.network_error = Some(reason.to_owned());
+                    session.uplink_lost = true;
                 }
                 self.session_settled(key, Err(reason));
                 while self.sessions.get(&key).is_some_and(|session| !session.flushing.is_empty()) {
                     self.flushed(uplink.owner);
                 }
-                self.renew_network(key, reason);
             }
         }
     }

@@ -248,6 +248,7 @@ impl Server {
             uplink: None,
             gated: false,
             network_error: None,
+            uplink_lost: false,
             deferred: std::collections::VecDeque::new(),
             changing: Vec::new(),
             flushing: std::collections::VecDeque::new(),
@@ -301,6 +302,7 @@ impl Server {
         let connected = self.connect_sandbox(Owner::Session(key), self.slots.uplink(slot), &network, sockets);
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
         let before = session.network_error.take();
+        session.uplink_lost = false;
         match connected {
             Ok(uplink) => (session.uplink, session.gated) = (uplink, uplink.is_some()),
             Err(reason) => session.network_error = Some(reason),
@@ -371,6 +373,9 @@ impl Server {
     ) -> Result<(), String> {
         let text = |errno: Errno| errno.to_string();
         let is_full = |session: &Session| session.execs.len() + session.deferred.len() >= EXECS;
+        if purpose != ExecPurpose::Worker {
+            self.renew_network(key);
+        }
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
         let dies = session.busy.is_none() && session.jail.as_ref().is_some_and(|jail| jail.dying.is_some());
         if dies && !is_full(session) {
@@ -1119,11 +1124,11 @@ impl Server {
         self.execute_deferred(key);
     }
 
-    /// The uplink of a session is gone. Where nothing runs, its next program has another.
-    pub(super) fn renew_network(&mut self, key: SessionKey, reason: &str) {
+    /// Ends a jail whose uplink is gone, where nothing runs in it: the program that is asked for has another.
+    fn renew_network(&mut self, key: SessionKey) {
         let rests = |session: &mut Session| session.busy.is_none() && !session.paused && session.running() == 0;
-        if self.sessions.get_mut(&key).is_some_and(rests) {
-            self.end_jail(key, reason);
+        if self.sessions.get_mut(&key).is_some_and(|session| session.uplink_lost && rests(session)) {
+            self.end_jail(key, "its uplink is gone");
         }
     }
 
