@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -134,8 +134,11 @@ fn address(own: IpAddr) -> AddressMessage {
     (message.header.family, message.header.prefix_len) = family_of(own);
     message.header.index = LOOPBACK;
     message.header.scope = AddressScope::Universe;
-    message.header.flags = AddressHeaderFlags::Nodad;
-    message.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
+    // The kernel adds the address's own route of IPv6 some time later. Until then the default one leads to it, were
+    // it not for a route to its prefix, over loopback, which refuses: answers would be lost.
+    let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
+    message.attributes =
+        vec![AddressAttribute::Local(own), AddressAttribute::Address(own), AddressAttribute::Flags(flags)];
     message
 }
 
