@@ -657,6 +657,24 @@ fn hanging_up_ends_who_is_waited_for_and_nobody_else() {
 }
 
 #[test]
+fn a_signal_that_comes_before_a_program_has_begun_is_not_lost() {
+    let service = Service::start();
+    for _ in 0..20 {
+        // One program after another: none of them but the first was made ahead.
+        let session = shell(&service);
+        let execs = [(); 4].map(|()| {
+            let exec = session.start(json!({"shell": "exec sleep 1000"}));
+            assert_eq!(session.signal(exec, "TERM"), 204);
+            exec
+        });
+        for exec in execs {
+            assert_eq!(session.finished(exec)["result"]["signal"], "SIGTERM");
+        }
+        session.delete();
+    }
+}
+
+#[test]
 fn a_client_that_never_reads_keeps_nobody_waiting_and_gets_a_gap() {
     let service = Service::start_with(json!({"sessions": {"log_bytes": 65_536}}));
     let session = shell(&service);

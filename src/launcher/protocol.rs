@@ -17,7 +17,7 @@ use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
 /// Largest memory file that says what a sandbox can reach, in bytes.
@@ -202,8 +202,11 @@ pub enum SessionRequest {
 /// What a program of a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExecPurpose {
-    /// A program with three pipes.
-    Program,
+    /// A program with pipes for its output.
+    Program {
+        /// Whether it has one to read from that somebody writes to; else it reads nothing.
+        input: bool,
+    },
     /// A program on a terminal of this size.
     Terminal(Size),
     /// Code of ours, which serves the other end of one socket and is gone when that is closed.

@@ -293,8 +293,11 @@ impl Session {
         let signal = Signal::try_from(signal).map_err(|_| format!("there is no signal {signal}"))?;
         // It is our child and not reaped yet, so nobody else can have its number.
         match kill(Pid::from_raw(-run.program.child.pid.as_raw()), signal) {
-            // Before it has made its process group it has done nothing that a signal could interrupt.
-            Ok(()) | Err(Number::ESRCH) => Ok(()),
+            Ok(()) => Ok(()),
+            // It has not made its process group yet, and so nothing that would be in it: it alone is meant.
+            Err(Number::ESRCH) => {
+                process::signal(run.program.child.pidfd.as_fd(), signal).map_err(|errno| errno.to_string())
+            }
             Err(errno) => Err(errno.desc().to_owned()),
         }
     }
@@ -312,7 +315,7 @@ impl Session {
     pub(super) fn sweep(&mut self) {
         for exec in self.execs.values_mut().filter(|exec| !exec.outputs.is_empty()) {
             if matches!(exec.state, ExecState::Ended(_) | ExecState::Lost(_))
-                && exec.purpose == ExecPurpose::Program
+                && matches!(exec.purpose, ExecPurpose::Program { .. })
                 && exec.outputs.iter().all(is_drained)
             {
                 exec.outputs.clear();

@@ -451,7 +451,7 @@ impl Shared {
         let internal = |error: std::io::Error| SessionError::Internal(error.to_string());
         let purpose = match new.terminal {
             Some(size) => ExecPurpose::Terminal(plan::Size { rows: size.rows, columns: size.columns }),
-            None => ExecPurpose::Program,
+            None => ExecPurpose::Program { input: new.keep_stdin || !new.stdin.is_empty() },
         };
         let logs = logs(purpose).map_err(internal)?;
         let about = About {
@@ -474,7 +474,7 @@ impl Shared {
         let has_started = started.is_ok();
         let taken = started.map_err(SessionError::from).and_then(|ends| {
             let mut ends = ends.into_iter();
-            let input = if purpose == ExecPurpose::Program { ends.next() } else { None };
+            let input = if purpose == (ExecPurpose::Program { input: true }) { ends.next() } else { None };
             let ends = Ends { purpose, input, outputs: ends.collect(), logs };
             Exec::take_up(about, ends, log_bytes).map(Arc::new).map_err(internal)
         });
@@ -508,7 +508,7 @@ impl Shared {
         if let Some(ending) = ending {
             self.ended(Arc::clone(live), id, ending);
         }
-        if exec.stderr.is_some() && (!new.stdin.is_empty() || !new.keep_stdin) {
+        if exec.stderr.is_some() && !new.stdin.is_empty() {
             let (shared, live, exec) = (Arc::clone(self), Arc::clone(live), Arc::clone(&exec));
             let (stdin, keep) = (new.stdin, new.keep_stdin);
             tokio::spawn(async move {
@@ -715,7 +715,7 @@ pub(super) fn worker_limits(config: &Config, record: &SessionRecord) -> Limits {
 fn logs(purpose: ExecPurpose) -> std::io::Result<Vec<OwnedFd>> {
     let memory = || pipe::memory_file(c"codesandbox-output").map_err(|errno| std::io::Error::from(errno.errno));
     Ok(match purpose {
-        ExecPurpose::Program => vec![memory()?, memory()?],
+        ExecPurpose::Program { .. } => vec![memory()?, memory()?],
         ExecPurpose::Terminal(_) => {
             let (reader, writer) = std::io::pipe()?;
             vec![memory()?, reader.into(), writer.into()]

@@ -406,7 +406,7 @@ impl Server {
         self.ensure_jail(key)?;
         let staged = |server: &mut Self| server.sessions.get_mut(&key)?.jail.as_mut()?.staged.take();
         let (serial, mut program, mut leaf) = match purpose {
-            ExecPurpose::Program => match staged(self) {
+            ExecPurpose::Program { .. } => match staged(self) {
                 Some(staged) => staged,
                 None => self.make_program(key, Purpose::Program)?,
             },
@@ -456,9 +456,12 @@ impl Server {
         let Some(exec) = self.sessions.get_mut(&key).and_then(|session| session.execs.get_mut(&number)) else {
             return;
         };
+        // The end that nobody writes to is closed here.
+        let closed = usize::from(exec.purpose == (ExecPurpose::Program { input: false }));
+        let streams: Vec<OwnedFd> = streams.into_iter().skip(closed).collect();
         if exec.purpose != ExecPurpose::Worker {
             let mut copies = streams.iter().filter_map(|stream| stream.try_clone().ok());
-            if exec.purpose == ExecPurpose::Program {
+            if exec.purpose == (ExecPurpose::Program { input: true }) {
                 exec.input = copies.next();
             }
             exec.outputs = copies.collect();
