@@ -19,6 +19,7 @@ pub mod log;
 pub mod namespace;
 #[cfg_attr(not(feature = "nftables"), allow(dead_code, reason = "without rules only their log is read"))]
 mod netlink;
+pub mod order;
 pub mod rules;
 pub mod uplink;
 
@@ -36,7 +37,7 @@ pub const PROXY_PORT: u16 = 2;
 /// Port of the resolver, on 127.0.0.1 and ::1 inside.
 pub const RESOLVER_PORT: u16 = 53;
 
-/// What the launcher tells an uplink, as one postcard message on a SEQPACKET socket.
+/// What the launcher tells an uplink on a SEQPACKET socket; [`order::send`] does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// The policy from now on, in one atomic replacement. Answered by [`Report::Holds`].

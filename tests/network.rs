@@ -4,7 +4,19 @@
 #![cfg(feature = "nftables")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
+#[path = "network/cases.rs"]
+mod cases;
 mod common;
+#[path = "network/faults.rs"]
+mod faults;
+#[path = "network_uplink/ground.rs"]
+#[allow(dead_code, reason = "the tests of uplinks use more of it")]
+mod ground;
+#[path = "network_uplink/name_server.rs"]
+#[allow(dead_code, reason = "the tests of uplinks use more of it")]
+mod name_server;
+#[path = "network/stage.rs"]
+mod stage;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -152,8 +164,9 @@ fn without_an_uplink_there_is_no_network_and_that_is_told() {
         return;
     }
     let service = service();
-    end(service.zygote().unwrap());
-    wait_for("the launcher to notice", || service.zygote().is_none());
+    // Not the zygote, for which there would be another.
+    end(service.keeper().unwrap());
+    wait_for("the launcher to notice", || service.keeper().is_none());
     let result = service.run_source("bash", &connects(LISTED, ""));
     assert_eq!(stdout(&result), "", "{result}");
     let reason = result["run"]["reason"].as_str().unwrap();

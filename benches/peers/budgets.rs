@@ -53,11 +53,20 @@ pub(crate) fn check(report: &mut Report) {
         let growth = held.and_then(|held| ratio(report, &beside(held), &beside(1)));
         at_most(&format!("{what} beside 1 to {} sessions: growth", held.unwrap_or(1000)), 1.2, growth);
     }
+    let network = |name: &str| report.get(&format!("network/{name}"));
+    let more = |one: &str, other: &str| Some(network(one)? - network(other)?);
+    at_most("start of a sandbox with a network: what it adds, ms", 15.0, more("cold, network", "cold"));
+    at_most("connect through the relay: what it adds, ms", 1.0, more("connect/relay", "connect/host"));
     at_most("idle session, private MiB", 1.0, report.get("sessions/private_mib"));
     let mut at_least = |name: &str, limit: f64, measured: Option<f64>| {
         budgets.push(Budget { name: name.to_owned(), limit, at_least: true, measured });
     };
     at_least("throughput × bare, 8 clients", 0.5, first(report, "throughput/8"));
+    at_least(
+        "transfer through the relay × bare",
+        0.5,
+        ratio(report, "network/transfer/relay", "network/transfer/host"),
+    );
     at_least("100 at once: share that succeeds", 1.0, first(report, "burst/succeeded"));
     // Where all runs of one side failed there is nothing to divide by.
     budgets.iter_mut().for_each(|budget| budget.measured = budget.measured.filter(|measured| measured.is_finite()));

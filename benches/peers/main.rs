@@ -16,6 +16,7 @@ mod closures;
 mod latency;
 mod live;
 mod memory;
+mod network;
 mod oci;
 mod ours;
 mod peers;
@@ -51,6 +52,8 @@ enum Section {
     Closures,
     /// With 1 KiB to 10 MiB of input and output
     Sizes,
+    /// Networks: the start of a sandbox that has one, connections through the relay, and bytes
+    Network,
     /// Sessions: making one, programs, files and snapshots in it, and holding a thousand
     Sessions,
 }
@@ -107,6 +110,7 @@ fn main() -> ExitCode {
             Section::Live => live::measure(&mut report, options.quick),
             Section::Closures => closures::measure(&mut report, options.quick),
             Section::Sizes => sizes::measure(&mut report, &ours, options.quick),
+            Section::Network => network::measure(&mut report, options.quick),
             Section::Sessions => sessions::measure(&mut report, options.quick),
         }
     }

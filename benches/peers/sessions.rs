@@ -24,7 +24,7 @@ const MIB: usize = 1 << 20;
 const OUTPUT_BYTES: usize = 100_000_000;
 
 /// One thing that is measured: what is done before each turn and after it does not count.
-struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     name: String,
     before: Box<dyn FnMut() + 'a>,
     act: Box<dyn FnMut() + 'a>,
@@ -33,12 +33,12 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    fn new(name: impl Into<String>, act: impl FnMut() + 'a) -> Self {
+    pub(crate) fn new(name: impl Into<String>, act: impl FnMut() + 'a) -> Self {
         let (before, after) = (Box::new(|| {}), Box::new(|| {}));
         Self { name: name.into(), before, act: Box::new(act), after, times: Vec::new() }
     }
 
-    fn before(mut self, before: impl FnMut() + 'a) -> Self {
+    pub(crate) fn before(mut self, before: impl FnMut() + 'a) -> Self {
         self.before = Box::new(before);
         self
     }
@@ -54,7 +54,7 @@ impl<'a> Turn<'a> {
 }
 
 /// Every round has an order of its own; the first does not count.
-fn take_turns(turns: &mut [Turn<'_>], rounds: usize) {
+pub(crate) fn take_turns(turns: &mut [Turn<'_>], rounds: usize) {
     for round in 0..=rounds {
         let chance = RandomState::new();
         turns.sort_by_cached_key(|turn| chance.hash_one(&turn.name));
@@ -73,7 +73,7 @@ fn take_turns(turns: &mut [Turn<'_>], rounds: usize) {
 }
 
 /// Tells what turns took, and against which of them.
-fn tell(report: &mut Report, title: &str, rounds: usize, turns: &[Turn<'_>], against: &str) {
+pub(crate) fn tell(report: &mut Report, section: &str, title: &str, rounds: usize, turns: &[Turn<'_>], against: &str) {
     let other = turns.iter().find(|turn| turn.name == against).map(|turn| turn.summary().p50);
     let column = if against.is_empty() { "×".to_owned() } else { format!("× {against}") };
     let mut table =
@@ -84,21 +84,21 @@ fn tell(report: &mut Report, title: &str, rounds: usize, turns: &[Turn<'_>], aga
         let ratio = other.map_or("–".to_owned(), |other| number(took.p50 / other));
         let [p50, p95, p99] = [took.p50, took.p95, took.p99].map(number);
         table.rows.push(vec![turn.name.clone(), p50, p95, p99, ratio]);
-        report.value(format!("sessions/{}", turn.name), took.p50);
+        report.value(format!("{section}/{}", turn.name), took.p50);
     }
     report.table(table);
 }
 
 /// A client of the API, on one connection that is kept.
-struct Api(RefCell<UnixStream>);
+pub(crate) struct Api(RefCell<UnixStream>);
 
 impl Api {
-    fn new(ours: &Ours) -> Self {
+    pub(crate) fn new(ours: &Ours) -> Self {
         Self(RefCell::new(Connector::Path(ours.service.socket()).connect().unwrap()))
     }
 
     /// The body of an answer, which must be a good one.
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = self.0.borrow_mut();
         stream.write_all(&request(method, path, body, true)).unwrap();
         let (mut head, mut byte) = (Vec::new(), [0]);
@@ -118,7 +118,7 @@ impl Api {
         answer
     }
 
-    fn json(&self, method: &str, path: &str, body: &Value) -> Value {
+    pub(crate) fn json(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         serde_json::from_slice(&self.ask(method, path, body.as_bytes())).unwrap_or_default()
     }
@@ -140,7 +140,7 @@ impl Api {
         format!("{session}/snapshots/{}", made["id"])
     }
 
-    fn delete(&self, path: &str) {
+    pub(crate) fn delete(&self, path: &str) {
         self.ask("DELETE", path, b"");
     }
 }
@@ -187,7 +187,7 @@ fn starts(report: &mut Report, ours: &Ours, rounds: usize) {
         Turn::new("exec", || api.run(&session, &program)).before(ready),
     ];
     take_turns(&mut turns, rounds);
-    tell(report, "A session, and `true` in it", rounds, &turns, "bare, by fork");
+    tell(report, "sessions", "A session, and `true` in it", rounds, &turns, "bare, by fork");
     drop(turns);
     api.delete(&session);
 }
@@ -216,7 +216,7 @@ fn streams(report: &mut Report, ours: &Ours, rounds: usize) {
     // So that what is read is there.
     drop((api.ask("PUT", &small_file, &small), api.ask("PUT", &large_file, &large)));
     take_turns(&mut turns, rounds);
-    tell(report, "Into a session and out of it", rounds, &turns, "");
+    tell(report, "sessions", "Into a session and out of it", rounds, &turns, "");
     drop(turns);
     api.delete(&session);
 }
@@ -264,7 +264,7 @@ fn layers(report: &mut Report, ours: &Ours, rounds: usize) {
         );
     }
     take_turns(&mut turns, rounds);
-    tell(report, "Snapshots at rest", rounds, &turns, "");
+    tell(report, "sessions", "Snapshots at rest", rounds, &turns, "");
     drop(turns);
     while_running(report, ours, &api, &at_rest.map(|(name, session, _)| (name, session)), rounds);
 }
@@ -287,7 +287,7 @@ fn while_running(report: &mut Report, ours: &Ours, api: &Api, sessions: &[(&str,
         );
     }
     take_turns(&mut turns, rounds.min(10));
-    tell(report, "Snapshots while a program runs", rounds.min(10), &turns, "");
+    tell(report, "sessions", "Snapshots while a program runs", rounds.min(10), &turns, "");
     drop(turns);
     sessions.iter().for_each(|(_, session)| api.delete(session));
     // All of it is new: a program has run from the beginning.
@@ -298,7 +298,7 @@ fn while_running(report: &mut Report, ours: &Ours, api: &Api, sessions: &[(&str,
         [Turn::new("snapshot of 1 GiB in 10 000 files, all changed", || drop(made.replace(api.snapshot(&session))))
             .after(|| api.delete(&made.borrow()))];
     take_turns(&mut turn, 2);
-    tell(report, "Snapshots of what is all new, while a program runs", 2, &turn, "");
+    tell(report, "sessions", "Snapshots of what is all new, while a program runs", 2, &turn, "");
     drop(turn);
     api.delete(&session);
 }

@@ -1,9 +1,10 @@
-//! What makes uplinks: a process that has stayed in the host's network, and the uplinks that it forked.
+//! What makes uplinks: processes that have stayed in the host's network, and the uplinks that they forked.
 //!
 //! The launcher stands in an empty network namespace and can't go back to the host's, which is not its
 //! own. So a *zygote*, forked before it went there, stays behind. It waits for the sockets of a sandbox's
 //! namespace, forks, and the child serves them. Both have a descriptor or two and nothing of the
-//! launcher's, and die with it; an uplink dies with the zygote as well.
+//! launcher's, and die with it. Where the zygote dies another is made by the *keeper*, its parent, which does
+//! nothing else; uplinks with a user of their own go on meanwhile.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,6 +17,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::network::order::ORDER_BYTES;
 use crate::network::uplink::confine::Confinement;
 use crate::network::uplink::{self, Start};
 use crate::network::{Sockets, doors};
@@ -23,16 +25,18 @@ use crate::profile::AllowList;
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, Result, fs, seccomp, socket};
 
+mod keeper;
+
 /// Largest message between launcher and zygote, in bytes.
 const MESSAGE_BYTES: usize = 256;
 /// Largest policy with its name servers, in bytes.
-const BEGINNING_BYTES: usize = 1 << 20;
+const BEGINNING_BYTES: usize = ORDER_BYTES;
 
-/// The process that forks uplinks, seen from the launcher.
+/// The process that forks uplinks, whichever it is at the moment, and its keeper, seen from the launcher.
 #[derive(Debug)]
 pub(super) struct Zygote {
     socket: OwnedFd,
-    child: Child,
+    keeper: Child,
 }
 
 /// What is wanted of the zygote. Comes with a memory file that holds a [`Beginning`], the control
@@ -67,7 +71,6 @@ pub(super) struct Forked {
 /// The process of an uplink.
 #[derive(Debug)]
 pub(super) struct Process {
-    pid: Pid,
     pidfd: OwnedFd,
 }
 
@@ -83,23 +86,28 @@ pub(super) struct Client<'a> {
 }
 
 impl Zygote {
-    /// Forks it. The caller is single-threaded, and stands in the network that uplinks are to have.
+    /// Forks the keeper. The caller is single-threaded, and stands in the network that uplinks are to have.
     pub(super) fn start() -> Result<Self> {
         let (ours, theirs) = socket::pair()?;
         let launcher = Pid::this();
         match process::clone(nix::sched::CloneFlags::empty(), None)? {
-            Side::Parent(child) => {
+            Side::Parent(keeper) => {
                 socket::set_nonblocking(ours.as_fd())?;
-                Ok(Self { socket: ours, child })
+                Ok(Self { socket: ours, keeper })
             }
             Side::Child => {
-                let status = settle(theirs.as_fd(), launcher).and_then(|()| serve(theirs.as_fd()));
+                let status = settle(theirs.as_fd(), launcher).and_then(|()| {
+                    keeper::keep(|keeper| {
+                        become_zygote(keeper)?;
+                        serve(theirs.as_fd())
+                    })
+                });
                 process::leave(i32::from(status.is_err()));
             }
         }
     }
 
-    /// Where its answers come, and its end is seen.
+    /// Where its answers come, and the keeper's end is seen.
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -138,14 +146,14 @@ impl Zygote {
         };
         let forked: Forked = decoded(buffer.get(..message.length).unwrap_or_default())?;
         let pidfd = message.descriptors.into_iter().next();
-        let process = forked.pid.ok().zip(pidfd).map(|(pid, pidfd)| Process { pid: Pid::from_raw(pid), pidfd });
+        let process = forked.pid.ok().and(pidfd).map(|pidfd| Process { pidfd });
         Ok(Some((forked, process)))
     }
 
-    /// Kills it, and with it all uplinks, and reaps it.
+    /// Kills keeper, zygote and uplinks, and reaps them.
     pub(super) fn end(self) {
-        process::signal(self.child.pidfd.as_fd(), Signal::SIGKILL).ok();
-        nix::sys::wait::waitpid(self.child.pid, None).ok();
+        process::signal(self.keeper.pidfd.as_fd(), Signal::SIGKILL).ok();
+        keeper::end_group(self.keeper.pid);
     }
 }
 
@@ -155,24 +163,15 @@ impl Process {
         // The only error is that it is dead already.
         process::signal(self.pidfd.as_fd(), Signal::SIGKILL).ok();
     }
-
-    /// Ends and reaps it, where the zygote that would have done so is dead, and it has become the
-    /// launcher's own child.
-    pub(super) fn bury(&self) {
-        self.kill();
-        nix::sys::wait::waitpid(self.pid, None).ok();
-    }
 }
 
-/// In the zygote: nothing of the launcher's stays, but what is needed to become somebody else.
+/// In the keeper: nothing of the launcher's stays, but what uplinks need to become somebody else.
 fn settle(control: BorrowedFd<'_>, launcher: Pid) -> Result<()> {
     process::close_all_but(&[control])?;
     prctl::set_name(c"uplinks").call("prctl")?;
     // It ends with the launcher, which is what is asked to stop.
     let stops: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&stops), None).call("sigprocmask")?;
-    // The kernel reaps its children then; wait(2).
-    process::ignore(Signal::SIGCHLD)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).call("setrlimit")?;
     // What uplinks need to become somebody else, who keeps the one for the rules of namespaces.
     hold(&[
@@ -185,6 +184,14 @@ fn settle(control: BorrowedFd<'_>, launcher: Pid) -> Result<()> {
     seccomp::no_new_privileges()?;
     prctl::set_dumpable(false).call("prctl")?;
     die_with(launcher)
+}
+
+/// In the zygote, a child of the keeper that is as settled as that.
+fn become_zygote(keeper: Pid) -> Result<()> {
+    prctl::set_name(c"zygote").call("prctl")?;
+    // The kernel reaps its children then; wait(2).
+    process::ignore(Signal::SIGCHLD)?;
+    die_with(keeper)
 }
 
 /// Dies when its parent does, which is this one still.

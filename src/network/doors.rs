@@ -32,7 +32,7 @@ struct Kernel {
 /// Why not.
 pub fn open(rules: OwnedFd, log: OwnedFd) -> Result<Box<dyn Doors>, String> {
     let watched = log.as_fd().try_clone_to_owned().and_then(socket::watched).map_err(|error| error.to_string())?;
-    // What is meant is said by the first that installs a policy, and before that nothing is opened.
+    // What is meant is said by the policy that is taken up, and before that nothing is opened.
     let firewall = Firewall::adopt(rules, &AllowList::default()).map_err(text)?;
     Ok(Box::new(Kernel { firewall, log: LogSocket::adopt(log), watched, refused: VecDeque::new() }))
 }
@@ -42,6 +42,10 @@ fn text(error: FirewallError) -> String {
 }
 
 impl Doors for Kernel {
+    fn take_up(&mut self, policy: &AllowList) -> Result<(), String> {
+        self.firewall.take_up(policy).map_err(text)
+    }
+
     fn install(&mut self, policy: &AllowList, kept: &[Learned]) -> Result<(), String> {
         let known = |one: &Learned| {
             let Learned { address, ports, lifetime } = one.clone();

@@ -58,12 +58,15 @@ pub enum PrepareError {
 /// Makes the current network namespace, a new one, that of a sandbox with this policy. Where the kernel has no
 /// IPv6, or it is turned off, there is only IPv4.
 ///
+/// That the rules are those of the policy is not looked at here, where everybody waits, but by the uplink before it
+/// says that it serves: until then no program may run.
+///
 /// # Errors
 /// The first step that failed. Nothing in the namespace may run then.
 pub fn prepare(policy: &AllowList) -> Result<Sockets, PrepareError> {
     // Rules first: there is no moment at which something is up that they do not hold.
     let mut firewall = Firewall::open()?;
-    firewall.install(policy, &[])?;
+    firewall.make(policy)?;
     let log = LogSocket::open().map_err(PrepareError::Log)?;
     let mut loopbacks = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     if set_up().map_err(PrepareError::Interface)? {

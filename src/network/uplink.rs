@@ -44,6 +44,13 @@ pub struct Start {
 
 /// The rules of the namespace, as far as an uplink handles them.
 pub trait Doors {
+    /// Goes on with the rules that whoever made the namespace has made, once it is clear that they are those of
+    /// `policy`.
+    ///
+    /// # Errors
+    /// In what they differ.
+    fn take_up(&mut self, policy: &AllowList) -> Result<(), String>;
+
     /// Replaces all rules and sets at once by those of `policy`, with `kept` as the learned addresses.
     ///
     /// # Errors
@@ -132,7 +139,7 @@ pub fn serve(
     tasks.block_on(&runtime, async move {
         let control = Rc::new(Control::new(control).map_err(|error| UplinkError::Io(error, "watch the launcher"))?);
         let mut doors = open(rules, log).map_err(UplinkError::Rules)?;
-        doors.install(&policy, &[]).map_err(UplinkError::Rules)?;
+        doors.take_up(&policy).map_err(UplinkError::Rules)?;
         let upstream = resolver::Upstream::new(&name_servers).map_err(UplinkError::Resolver)?;
         let state = State::new(policy, doors, upstream);
         let listening = |error| UplinkError::Io(error, "watch the sockets of the sandbox");

@@ -85,6 +85,20 @@ pub fn read_whole(fd: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>> {
     if size > limit {
         return Err(Errno { call: "pread", errno: Number::EFBIG });
     }
+    read_start(fd, size)
+}
+
+/// Reads a file of which it is known how long it is, by pread(2) alone.
+///
+/// # Errors
+/// EBADMSG where it is shorter, and as pread(2).
+pub fn read_exactly(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
+    let bytes = read_start(fd, size)?;
+    if bytes.len() == size { Ok(bytes) } else { Err(Errno { call: "pread", errno: Number::EBADMSG }) }
+}
+
+/// The first bytes of a file, as many as there are.
+fn read_start(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; size];
     let mut filled = 0;
     while filled < size {

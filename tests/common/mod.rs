@@ -28,6 +28,8 @@ pub struct Service {
     config: PathBuf,
     daemon: Child,
     launcher: Child,
+    /// A command that executes the launcher, in whatever straits; none where it is executed directly.
+    wrapper: Vec<String>,
 }
 
 /// An answer.
@@ -52,6 +54,11 @@ impl Service {
 
     /// The same with more configuration on top.
     pub fn start_with(changes: Value) -> Self {
+        Self::start_under(&[], changes)
+    }
+
+    /// The same with a launcher that this command executes, which is given the launcher's as arguments.
+    pub fn start_under(wrapper: &[&str], changes: Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // The launcher reads its configuration again as the user that it has become.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -66,10 +73,11 @@ impl Service {
         merge(&mut config, changes);
         let path = directory.path().join("config.json");
         fs::write(&path, config.to_string()).unwrap();
-        let launcher = Self::spawn_launcher(directory.path(), &path);
+        let wrapper: Vec<String> = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        let launcher = Self::spawn_launcher(directory.path(), &path, &wrapper);
         wait_for("the launcher's socket", || directory.path().join("launcher.sock").exists());
         let daemon = Self::spawn_daemon(directory.path(), &path);
-        let service = Self { directory, config: path, daemon, launcher };
+        let service = Self { directory, config: path, daemon, launcher, wrapper };
         wait_for("the daemon", || {
             service.try_request("GET", "/health", &[], "").is_some_and(|answer| answer.status == 200)
         });
@@ -77,8 +85,13 @@ impl Service {
         service
     }
 
-    fn spawn_launcher(directory: &Path, config: &Path) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_codesandbox-launcher"))
+    fn spawn_launcher(directory: &Path, config: &Path, wrapper: &[String]) -> Child {
+        let launcher = env!("CARGO_BIN_EXE_codesandbox-launcher");
+        let mut command = Command::new(wrapper.first().map_or(launcher, String::as_str));
+        if let Some((_, arguments)) = wrapper.split_first() {
+            command.args(arguments).arg(launcher);
+        }
+        command
             .arg("--config")
             .arg(config)
             .arg("--listen")
@@ -160,14 +173,23 @@ impl Service {
         all
     }
 
+    /// What keeps a zygote, while it lives.
+    pub fn keeper(&self) -> Option<i32> {
+        children(self.launcher_pid()).into_iter().find(|pid| name(*pid) == "uplinks")
+    }
+
     /// What makes uplinks, while it lives.
     pub fn zygote(&self) -> Option<i32> {
-        children(self.launcher_pid()).into_iter().find(|pid| name(*pid) == "uplinks")
+        children(self.keeper()?).into_iter().find(|pid| name(*pid) == "zygote")
     }
 
     /// The processes by which networked sandboxes reach the network.
     pub fn uplinks(&self) -> Vec<i32> {
-        self.zygote().map(children).unwrap_or_default()
+        let mut all = self.zygote().map(children).unwrap_or_default();
+        // Those of a zygote that has died, until they are dead as well.
+        all.extend(self.keeper().map(children).unwrap_or_default());
+        all.retain(|pid| name(*pid) == "uplink");
+        all
     }
 
     /// The same without those that wait for a job.
@@ -258,7 +280,7 @@ impl Service {
     }
 
     pub fn restart_launcher(&mut self) {
-        self.launcher = Self::spawn_launcher(self.directory.path(), &self.config);
+        self.launcher = Self::spawn_launcher(self.directory.path(), &self.config, &self.wrapper);
     }
 
     /// Asks the daemon to stop, without waiting.

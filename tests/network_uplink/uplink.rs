@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use codesandbox::job::{DenialReason, DeniedFlow, Protocol};
 use codesandbox::network::uplink::{Doors, Learned, Refused, Start, UplinkError, serve};
-use codesandbox::network::{Order, PROXY_PORT, RELAY_PORT, RESOLVER_PORT, Report, Sockets};
+use codesandbox::network::{Order, PROXY_PORT, RELAY_PORT, RESOLVER_PORT, Report, Sockets, order};
 use codesandbox::profile::{AllowList, Network};
 use codesandbox::sys::{namespace, socket};
 use nix::sched::CloneFlags;
@@ -60,6 +60,10 @@ impl Recorded {
 }
 
 impl Doors for Recorded {
+    fn take_up(&mut self, policy: &AllowList) -> Result<(), String> {
+        self.install(policy, &[])
+    }
+
     fn install(&mut self, policy: &AllowList, kept: &[Learned]) -> Result<(), String> {
         self.tell(Told::Install(policy.clone(), kept.to_vec()))
     }
@@ -94,7 +98,7 @@ impl Launcher {
     }
 
     pub(crate) fn order(&self, order: &Order) {
-        socket::send(self.control.as_fd(), &postcard::to_allocvec(order).unwrap(), &[]).unwrap();
+        order::send(self.control.as_fd(), order).unwrap();
     }
 
     pub(crate) fn report(&self) -> Report {

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::job::{DeniedFlow, Ending};
 use crate::launcher::protocol::{REACH_BYTES, Reach, Reply, SessionEvent, SessionKey};
 use crate::launcher::uplinks::{Client, Process};
-use crate::network::{Order, Report, Sockets};
+use crate::network::{Order, Report, Sockets, order};
 use crate::profile::{AllowList, Network};
 use crate::sys::{Errno, fs, socket};
 
@@ -161,9 +161,6 @@ impl Server {
         let uplink = self.uplinks.remove(&serial)?;
         if let Some(due) = uplink.timer {
             self.timers.remove(&(due, serial));
-        }
-        if let (None, Some(process)) = (&self.zygote, &uplink.process) {
-            process.bury();
         }
         Some(uplink)
     }
@@ -379,7 +376,7 @@ impl Server {
         }
     }
 
-    /// The zygote has forked something, or is gone.
+    /// The zygote has forked something, or its keeper is gone.
     pub(super) fn zygote_report(&mut self) {
         while let Some(zygote) = &self.zygote {
             match zygote.hear() {
@@ -407,7 +404,6 @@ impl Server {
             "codesandbox-launcher: what makes uplinks is gone; until the launcher is started anew, no sandbox has a network"
         );
         self.epoll.delete(zygote.socket()).ok();
-        // When it is reaped its children are ours.
         zygote.end();
         let serials: Vec<u64> = self.uplinks.keys().copied().collect();
         for serial in serials {
@@ -425,8 +421,7 @@ impl Server {
 }
 
 fn tell(uplink: &Uplink, order: &Order) -> Result<(), String> {
-    let bytes = postcard::to_allocvec(order).map_err(|error| error.to_string())?;
-    socket::send(uplink.control.as_fd(), &bytes, &[]).map_err(|errno| errno.to_string())
+    order::send(uplink.control.as_fd(), order).map_err(|errno| errno.to_string())
 }
 
 /// The name servers that uplinks ask: those of the configuration, or else the host's.

@@ -36,6 +36,22 @@ impl Firewall {
         match self.0 {}
     }
 
+    /// Would make the first rules.
+    ///
+    /// # Errors
+    /// None can be, since there is no such value.
+    pub fn make(&mut self, _policy: &AllowList) -> Result<(), FirewallError> {
+        match self.0 {}
+    }
+
+    /// Would go on with rules.
+    ///
+    /// # Errors
+    /// None can be, since there is no such value.
+    pub fn take_up(&mut self, _policy: &AllowList) -> Result<(), FirewallError> {
+        match self.0 {}
+    }
+
     /// Would make the rules.
     ///
     /// # Errors

@@ -58,6 +58,25 @@ impl Firewall {
         self.exchange.into_socket()
     }
 
+    /// Makes the rules of a policy where there are none, in one step, and does not look at them: whoever goes on with
+    /// the socket does.
+    ///
+    /// # Errors
+    /// Where the kernel refuses them, there are none.
+    pub fn make(&mut self, policy: &AllowList) -> Result<(), FirewallError> {
+        let rules = Ruleset::of(policy);
+        self.exchange.change(std::iter::once(draft::new_table()).chain(draft::all(&rules)).collect())
+    }
+
+    /// Goes on with rules that somebody else has made, if they are those of `policy`.
+    ///
+    /// # Errors
+    /// As [`Firewall::holds`].
+    pub fn take_up(&mut self, policy: &AllowList) -> Result<(), FirewallError> {
+        self.meant = Some(Meant::of(policy));
+        self.holds()
+    }
+
     /// Makes the rules of a policy, in place of those that are there, in one step; and reads them back. Addresses
     /// that were learned are forgotten, but for those in `learned`.
     ///

@@ -11,6 +11,8 @@ use crate::sys::nftables::expressions;
 #[derive(Debug, Default, Clone)]
 pub(super) struct Said {
     sentences: BTreeSet<String>,
+    /// Keys of each set's elements, and whether they end a range: thousands, for which sentences are too long.
+    elements: BTreeMap<String, BTreeSet<(Vec<u8>, bool)>>,
     /// How many rules of each chain were heard of.
     rules: BTreeMap<String, usize>,
     /// Sets that were heard of, and their flags.
@@ -54,10 +56,8 @@ impl Said {
                 if self.sets.get(&set).is_some_and(|flags| flags & TIMEOUT != 0) {
                     return;
                 }
-                for element in elements(message) {
-                    let end = if element.is_end { " as an end" } else { "" };
-                    self.say(format!("element {table}/{set} {:02x?}{end}", element.key));
-                }
+                let known = self.elements.entry(format!("{table}/{set}")).or_default();
+                known.extend(elements(message).into_iter().map(|element| (element.key, element.is_end)));
             }
             kind::NEW_RULE => {
                 let chain = format!("{table}/{}", name(2));
@@ -79,8 +79,20 @@ impl Said {
     pub(super) fn difference(&self, meant: &Self) -> Option<String> {
         let missing = meant.sentences.difference(&self.sentences).next().map(|one| format!("there is no {one}"));
         let foreign = self.sentences.difference(&meant.sentences).next().map(|one| format!("there is {one}"));
-        let all: Vec<String> = missing.into_iter().chain(foreign).collect();
+        let lacking = meant.first_without(self).map(|one| format!("there is no {one}"));
+        let further = self.first_without(meant).map(|one| format!("there is {one}"));
+        let all: Vec<String> = [missing, foreign, lacking, further].into_iter().flatten().collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// The first element that the other does not have.
+    fn first_without(&self, other: &Self) -> Option<String> {
+        let none = BTreeSet::new();
+        self.elements.iter().find_map(|(set, all)| {
+            let (key, is_end) = all.difference(other.elements.get(set).unwrap_or(&none)).next()?;
+            let end = if *is_end { " as an end" } else { "" };
+            Some(format!("element {set} {key:02x?}{end}"))
+        })
     }
 
     fn say(&mut self, sentence: String) {

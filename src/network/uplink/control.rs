@@ -8,13 +8,12 @@ use nix::errno::Errno as Number;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
 
+use crate::network::order::{self, MESSAGE_BYTES};
 use crate::network::{Order, Report};
 use crate::sys::{self, socket};
 
 use super::state::State;
 
-/// Most bytes of an order; a policy of 4096 names of common length is about half of it.
-const ORDER_BYTES: usize = 256 << 10;
 /// Most flows in one report, so that it fits a buffer of 64 KiB.
 const FLOWS: usize = 64;
 /// Time between two reports that nobody asked for.
@@ -36,7 +35,7 @@ impl Control {
 
     /// The next order; `None` where the launcher has closed.
     async fn order(&self) -> io::Result<Option<Order>> {
-        let mut buffer = vec![0; ORDER_BYTES];
+        let mut buffer = [0; MESSAGE_BYTES];
         loop {
             let mut ready = self.socket.readable().await?;
             let received = ready.try_io(|socket| socket::receive(socket.as_fd(), &mut buffer).map_err(io_error));
@@ -44,7 +43,7 @@ impl Control {
                 Err(_) => {}
                 Ok(Ok(message)) if message.length == 0 => return Ok(None),
                 Ok(Ok(message)) => {
-                    let order = buffer.get(..message.length).and_then(|bytes| postcard::from_bytes(bytes).ok());
+                    let order = order::of_message(&buffer[..message.length], &message.descriptors);
                     return order.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into());
                 }
                 Ok(Err(error)) if error.raw_os_error() == Some(Number::ECONNRESET as i32) => return Ok(None),

@@ -19,6 +19,8 @@ VM_TESTS = Path(__file__).resolve().parents[2]
 SCENARIOS = VM_TESTS / "scenarios"
 EPILOGUE = VM_TESTS / "lib" / "epilogue.py"
 GLOBAL_TIMEOUT_SECONDS = 900
+# Scenarios of hosts with more than the module's defaults: what NAME.nix says on NixOS.
+HOSTS = {"network": "networked"}
 
 
 @dataclass

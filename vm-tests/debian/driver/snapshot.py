@@ -53,12 +53,11 @@ class Laboratory:
         shutil.rmtree(self._work, ignore_errors=True)
 
     def prepare(self, host: str | None) -> None:
-        """Installs codeSandbox once and saves the machine."""
+        """Installs codeSandbox with the units of a host and saves the machine, which those asked for next are like."""
         files = guest.provide(self._architecture)
         booted = _booted(files)
         make_payload_disk(self._payload, self._disk)
-        result = self._work / "installed"
-        result.mkdir()
+        result = Path(tempfile.mkdtemp(prefix="installed.", dir=self._work))
         make_overlay(booted / "root.qcow2", "qcow2", result / "root.qcow2")
         disks = Disks(files, result / "root.qcow2", self._disk)
         machine = _twice(lambda work: Machine(disks, work, booted / "state", self._artifacts))

@@ -1,0 +1,40 @@
+# Programs that reach what the profile names, and nothing else.
+{ sandbox, ... }:
+{
+  imports = [ sandbox.nixosModules.default ];
+  networking.nftables.enable = true;
+
+  services.codeSandbox = {
+    enable = true;
+
+    network = {
+      # Without it no profile may allow anything.
+      public = true;
+      # Asked by the uplinks, at port 53 alone, although its address is private.
+      resolvers = [ "10.77.0.53" ];
+    };
+
+    profiles.agent.network = {
+      allow = [
+        {
+          domain = "packages.example.org";
+          ports = [ 443 ];
+        }
+        {
+          suffix = ".example.net";
+          ports = [ 443 ];
+        }
+        {
+          cidr = "198.35.26.0/24";
+          ports = [ 5432 ];
+        }
+        {
+          cidr = "2620:0:860::/64";
+          ports = [ 5432 ];
+        }
+      ];
+      connections = 64;
+      bytes = 1073741824;
+    };
+  };
+}
