@@ -14,7 +14,9 @@ use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
 
-pub use crate::launcher::protocol::{ExecPurpose, NO_SLOT, Reach, SessionEvent, SessionKey, SessionRequest};
+pub use crate::launcher::protocol::{
+    ExecPurpose, NO_NETWORK, NO_SLOT, Reach, SessionEvent, SessionKey, SessionRequest,
+};
 pub use namespace::Keeper;
 
 /// The clock of the times in an [`Ending`], in microseconds.

@@ -8,6 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::launcher;
 
+mod agent;
 mod arguments;
 pub mod bench;
 mod client;
@@ -44,6 +45,9 @@ enum Command {
     /// Keep sandboxes: run programs in one and the same, look at its files, come back later
     #[command(after_long_help = session::HELP, visible_alias = "s")]
     Session(session::Arguments),
+    /// Run a coding agent, or any program of this host, on a real directory, and let it reach what is named
+    #[command(after_long_help = agent_help())]
+    Agent(Box<agent::Arguments>),
     /// List the languages and versions that can be run, test them, or tell their sizes
     Runtimes(runtimes::Arguments),
     /// Tell whether this host can run sandboxes, what is lacking, and the remedy
@@ -60,6 +64,10 @@ enum Command {
 
 fn run_help() -> String {
     format!("{}\n{}", limit::help(), exit::help())
+}
+
+fn agent_help() -> String {
+    format!("{}\n\n{}", agent::HELP, exit::help())
 }
 
 /// Runs the command that these arguments name, the program's name first.
@@ -88,6 +96,7 @@ fn dispatch(command: Command) -> ExitCode {
     match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Session(arguments) => session::run(&arguments),
+        Command::Agent(arguments) => agent::run(&arguments),
         Command::Runtimes(arguments) => runtimes::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

@@ -7,6 +7,7 @@
 //! ordinary code may run after a fork, and a jail dies with the launcher.
 
 mod cgroup;
+mod grant;
 mod ids;
 mod netns;
 mod pool;
@@ -24,6 +25,7 @@ pub mod protocol;
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -34,6 +36,7 @@ use crate::config::EXIT_CONFIG;
 use crate::sys::{Call, socket};
 
 pub use cgroup::{Delegation, delegation};
+pub use grant::{Grant, PROFILE as GRANTED_PROFILE};
 pub use privilege::{Footing, footing};
 
 /// First argument that makes any of the programs be the launcher.
@@ -52,6 +55,9 @@ struct Arguments {
     /// Serve one client on this inherited, connected SOCK_SEQPACKET socket, and end with it.
     #[arg(long, hide = true)]
     socket_fd: Option<RawFd>,
+    /// Let the client have one sandbox on real directories, as a memory file says that is inherited here.
+    #[arg(long, hide = true, requires = "socket_fd")]
+    grant_fd: Option<RawFd>,
     /// Set by the launcher itself, when it executes itself inside its namespaces.
     #[arg(long, hide = true)]
     settled: Option<String>,
@@ -142,6 +148,30 @@ pub struct Spawned {
 /// # Errors
 /// As fork(2), execve(2) and socketpair(2).
 pub fn spawn(config: Option<&Path>) -> std::io::Result<Spawned> {
+    spawn_with(config, |_| Ok(()))
+}
+
+/// The same of a launcher that gives this process real directories to work on, as the user that it is.
+///
+/// # Errors
+/// As [`spawn`], and memfd_create(2).
+pub fn spawn_granting(config: Option<&Path>, grant: &Grant) -> std::io::Result<Spawned> {
+    let error = |errno: crate::sys::Errno| std::io::Error::from(errno.errno);
+    let bytes = postcard::to_allocvec(grant).map_err(std::io::Error::other)?;
+    let memory = crate::sys::fs::sealed_memory(c"grant", &bytes).map_err(error)?;
+    fcntl(&memory, FcntlArg::F_SETFD(FdFlag::empty())).call("fcntl").map_err(error)?;
+    spawn_with(config, |command| {
+        command.arg("--grant-fd").arg(memory.as_raw_fd().to_string());
+        // Ctrl-C is for the program, and not for what holds it.
+        command.process_group(0);
+        Ok(())
+    })
+}
+
+fn spawn_with(
+    config: Option<&Path>,
+    change: impl FnOnce(&mut Command) -> std::io::Result<()>,
+) -> std::io::Result<Spawned> {
     let error = |errno: crate::sys::Errno| std::io::Error::from(errno.errno);
     let (ours, theirs) = socket::pair().map_err(error)?;
     let mut command = Command::new("/proc/self/exe");
@@ -150,6 +180,7 @@ pub fn spawn(config: Option<&Path>) -> std::io::Result<Spawned> {
         command.arg("--config").arg(config);
     }
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).call("fcntl").map_err(error)?;
+    change(&mut command)?;
     let child = command.spawn()?;
     Ok(Spawned { socket: ours, child })
 }

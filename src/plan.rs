@@ -5,6 +5,7 @@
 //! travel in sealed memory files that only the jail itself opens.
 
 pub mod files;
+pub mod real;
 pub mod workspace;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,8 @@ pub struct Template {
     pub links: Vec<(PathBuf, PathBuf)>,
     /// Small files with fixed text, such as `/etc/passwd`.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Real directories of the host, for a template that has one sandbox only.
+    pub real: Option<real::Real>,
 }
 
 /// A host path that is visible inside.
@@ -44,6 +47,8 @@ pub struct Jail {
     pub disk_files: u64,
     /// How the workspace of a session is put together, which brings its own file system along.
     pub workspace: Option<workspace::Overlay>,
+    /// Whether its template has all that it can write already: it is that of real directories.
+    pub furnished: bool,
 }
 
 /// Size of a terminal, in characters.
@@ -101,6 +106,8 @@ pub struct Watch {
     pub processes: u64,
     /// Processor time that the program had used before its job was known, in microseconds.
     pub cpu_before_us: u64,
+    /// Whether more processes than are allowed end the program: the kernel holds root to no number.
+    pub ends_for_processes: bool,
 }
 
 /// The client's part of a stage: read by nobody before it is inside the jail.

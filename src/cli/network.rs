@@ -52,11 +52,18 @@ enum Named {
 
 /// One `--allow`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Allowed(DestinationForm);
+pub(super) struct Allowed(DestinationForm);
+
+impl Allowed {
+    /// The same as a list has it.
+    pub(super) fn form(&self) -> DestinationForm {
+        self.0.clone()
+    }
+}
 
 /// Why one can't be read. Whether a name is one, the service says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum AllowError {
+pub(super) enum AllowError {
     /// There is nothing to reach.
     #[error("write it as HOST or HOST:PORT, such as example.org or .example.org:443")]
     NoHost,

@@ -37,6 +37,13 @@ impl Launcher {
         Ok(Self { socket: Some(spawned.socket), child: spawned.child })
     }
 
+    /// Starts one that gives this process real directories of its user. Must come before any thread is started.
+    pub(crate) fn start_granting(config: Option<&Path>, grant: &launcher::Grant) -> Result<Self, DaemonError> {
+        let spawned = launcher::spawn_granting(config, grant)
+            .map_err(|error| DaemonError::Start { attempt: "starting the embedded launcher", error })?;
+        Ok(Self { socket: Some(spawned.socket), child: spawned.child })
+    }
+
     /// The connection to it, once.
     pub(crate) fn socket(&mut self) -> Result<OwnedFd, DaemonError> {
         self.socket.take().ok_or(DaemonError::NoSocket)

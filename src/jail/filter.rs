@@ -14,7 +14,7 @@ use syscalls::Sysno;
 
 use crate::sys::seccomp::Instruction;
 
-use names::{call_named, value_of};
+use names::{call_named, value_of, values_of};
 pub use names::{describe, relevant_arguments};
 
 /// A filter as written in its file.
@@ -63,6 +63,16 @@ struct Argument {
     #[serde(default)]
     quiet: Vec<String>,
     errno: Option<String>,
+    /// What else must be so of a call that `allow` lets through.
+    then: Option<Then>,
+}
+
+/// A second argument, which has one of these values.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Then {
+    index: u8,
+    allow: Vec<String>,
 }
 
 /// A filter that can't be built.
@@ -141,6 +151,25 @@ impl Filter {
         Ok(Self { program: compile(&actions(&source, true)?, REFUSED) })
     }
 
+    /// The filter of programs that work on real directories: that of `default.toml` with the changes of `agent.toml`,
+    /// but for those to local sockets where `unix_sockets` says so. What neither names fails with EPERM and is not
+    /// told: such a program may run for days.
+    ///
+    /// # Errors
+    /// What is wrong with the files.
+    pub fn of_agent(unix_sockets: bool) -> Result<Self, FilterError> {
+        let parse =
+            |text| toml::from_str(text).map_err(|error: toml::de::Error| FilterError::Syntax(error.to_string()));
+        let usual: Source = parse(include_str!("../../profiles/seccomp/default.toml"))?;
+        let mut changes: Source = parse(include_str!("../../profiles/seccomp/agent.toml"))?;
+        if unix_sockets {
+            changes.argument.retain(|entry| !["socket", "socketpair"].contains(&entry.call.as_str()));
+        }
+        let mut all = actions(&usual, true)?;
+        all.extend(actions(&changes, true)?);
+        Ok(Self { program: compile(&all, REFUSED) })
+    }
+
     /// The filter of uplinks: what its file does not name kills the process.
     ///
     /// # Errors
@@ -197,7 +226,15 @@ fn argument_action(entry: &Argument, loopback: bool) -> Result<Action, FilterErr
         }
         Ok::<(), FilterError>(())
     };
-    add(&entry.allow, &Action::Allow)?;
+    let allowed = match &entry.then {
+        None => Action::Allow,
+        Some(then) => {
+            let named = |name: &String| Ok((Test::Equals(values_of(name)?), Action::Allow));
+            let tests = then.allow.iter().map(named).collect::<Result<_, FilterError>>()?;
+            Action::Argument { index: then.index, tests, otherwise: Box::new(Action::Hold) }
+        }
+    };
+    add(&entry.allow, &allowed)?;
     if loopback {
         add(&entry.allow_with_loopback, &Action::Allow)?;
     }
@@ -299,8 +336,10 @@ fn act(action: &Action, held: u32) -> Vec<Instruction> {
                     Test::Equals(value) => (libc::BPF_JEQ, value),
                     Test::AnyBit(bits) => (libc::BPF_JSET, bits),
                 };
-                code.push(jump(kind, *value, 0, 1));
-                code.extend(act(action, held));
+                let then = act(action, held);
+                let behind = u8::try_from(then.len()).expect("what an argument decides is short");
+                code.push(jump(kind, *value, 0, behind));
+                code.extend(then);
             }
             code.extend(act(otherwise, held));
             code

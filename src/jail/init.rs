@@ -168,7 +168,7 @@ pub fn start(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Resul
                 tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
                 process::leave(1);
             }
-            let status = serve(control, jail.workspace.is_some()).map_or(1, |()| 0);
+            let status = serve(control, jail.workspace.is_some() || jail.furnished).map_or(1, |()| 0);
             process::leave(status);
         }
     }
@@ -201,6 +201,7 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
     build::mount_proc().at(Step::MountProc)?;
     build::mask_proc().at(Step::MaskProc)?;
     match &jail.workspace {
+        None if jail.furnished => workspace::mount_terminals().at(Step::MountScratch)?,
         None => build::mount_scratch(jail).at(Step::MountScratch)?,
         Some(overlay) => {
             workspace::mount(&stores, overlay).and_then(|()| workspace::mount_terminals()).at(Step::MountScratch)?

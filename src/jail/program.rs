@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caps::{CapSet, CapsHashSet};
 use nix::errno::Errno as Number;
@@ -72,6 +72,8 @@ pub struct Start<'a> {
     pub loopback: bool,
     /// Whether the sandbox has terminals of its own.
     pub terminals: bool,
+    /// Where it may write, where that is not the usual places.
+    pub writable: Option<&'a [PathBuf]>,
     /// Who it becomes.
     pub identity: Identity,
     /// The system call filter.
@@ -136,7 +138,7 @@ fn become_program(start: &Start<'_>) -> Result<std::convert::Infallible, StepErr
     if let Role::Terminal(size, handover) = start.role {
         take_terminal(size, handover).at(Step::TakeTerminal)?;
     }
-    restrict::restrict(start.loopback, start.terminals).at(Step::RestrictFiles)?;
+    restrict::restrict(start.loopback, start.terminals, start.writable).at(Step::RestrictFiles)?;
     reset_signals().at(Step::FilterSyscalls)?;
     if matches!(start.role, Role::Worker) {
         return work(start);

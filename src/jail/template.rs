@@ -15,6 +15,8 @@ use crate::plan::Template;
 use crate::sys::process::{self, Side};
 use crate::sys::{Call, Errno, Result, namespace};
 
+mod real;
+
 /// Directories that every sandbox has: mount points of init, and places that programs expect.
 const DIRECTORIES: [&str; 11] =
     ["dev", "dev/pts", "dev/shm", "etc", "proc", "runtime", "runtime/bin", "tmp", "workspace", "var", "var/tmp"];
@@ -126,6 +128,9 @@ fn assemble(template: &Template) -> std::result::Result<(), TemplateError> {
     for (name, target) in DEVICE_LINKS {
         symlink(target, root.join("dev").join(name)).call("symlink").map_err(|errno| on(Path::new(name), errno))?;
     }
+    if let Some(real) = &template.real {
+        real::make_places(root, real)?;
+    }
     // Read-only, without set-user-id programs and devices, down to the last mount, before the few
     // devices are added that must work.
     seal(c"/sys", libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)?;
@@ -137,6 +142,9 @@ fn assemble(template: &Template) -> std::result::Result<(), TemplateError> {
         let path = format!("{BUILDING_SITE}/dev/{device}\0");
         let path = CStr::from_bytes_with_nul(path.as_bytes()).expect("ends with the only NUL");
         seal(path, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC)?;
+    }
+    if let Some(real) = &template.real {
+        real::furnish(root, real)?;
     }
     // The kernel lets a user namespace mount its own proc only where a proc is visible already;
     // init covers this one with its own before anything runs.
@@ -159,13 +167,17 @@ fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn bind_path(source: &Path, target: &Path) -> Result<()> {
+/// A directory or a file, as the source is one.
+fn make_mount_point(source: &Path, target: &Path) -> Result<()> {
     if fs::metadata(source).call("stat")?.is_dir() {
-        make_directory(target)?;
-    } else {
-        make_parent(target)?;
-        File::create(target).call("open")?;
+        return make_directory(target);
     }
+    make_parent(target)?;
+    File::create(target).call("open").map(drop)
+}
+
+fn bind_path(source: &Path, target: &Path) -> Result<()> {
+    make_mount_point(source, target)?;
     let nothing: Option<&Path> = None;
     mount(Some(source), target, nothing, MsFlags::MS_BIND | MsFlags::MS_REC, nothing).call("mount")
 }

@@ -26,6 +26,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
+use super::grant::{GRANT_BYTES, Grant};
 use super::{Arguments, Delegation, During, LauncherError, cgroup, ids};
 use crate::config::{self, Config};
 use crate::runtime::Catalogue;
@@ -118,19 +119,22 @@ pub(super) struct Texts {
     pub(super) config: String,
     /// The manifest of store paths.
     pub(super) manifest: Option<String>,
+    /// What the one who has started it gives it.
+    pub(super) grant: Option<Grant>,
 }
 
 /// Settles and, in the stub, waits for the launcher to end.
 pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     let executable = open("/proc/self/exe", OFlag::O_PATH, Mode::empty()).call("open").during("find this program")?;
-    let (texts, config) = read_texts(arguments.config.as_deref())?;
+    let (mut texts, config) = read_texts(arguments.config.as_deref())?;
+    texts.grant = arguments.grant_fd.map(take_grant).transpose()?;
     let (socket, listening) = find_socket(arguments)?;
     // Every sandbox takes a handful of descriptors; programs get a limit of their own.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).call("getrlimit").during("raise the limit of open files")?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most).call("setrlimit").during("raise the limit of open files")?;
     // Files that are made from here on are for the sandboxes' users to read.
     umask(Mode::from_bits_truncate(0o022));
-    let ground = prepare(&config)?;
+    let ground = prepare(&config, texts.grant.is_some())?;
     let texts = postcard::to_allocvec(&texts).map_err(|_| LauncherError::Settled)?;
     let texts = sys_fs::sealed_memory(c"configuration", &texts).during("keep the configuration")?;
     let settled = Settled {
@@ -167,6 +171,12 @@ pub(super) fn settle(arguments: &Arguments) -> Result<ExitCode, LauncherError> {
     }
 }
 
+fn take_grant(number: RawFd) -> Result<Grant, LauncherError> {
+    let memory = process::inherited(number).during("take the grant")?;
+    let bytes = sys_fs::read_whole(memory.as_fd(), GRANT_BYTES).during("take the grant")?;
+    postcard::from_bytes(&bytes).map_err(|_| LauncherError::Settled)
+}
+
 fn read_texts(path: Option<&Path>) -> Result<(Texts, Config), LauncherError> {
     let text = path.map_or_else(|| Ok("{}".to_owned()), read)?;
     let config = parse(path, &text)?;
@@ -185,7 +195,7 @@ impl Texts {
     /// The text of a configuration, and that of the manifest which it names.
     pub(super) fn of(path: Option<&Path>, text: String, config: &Config) -> Result<Self, LauncherError> {
         let manifest = config.manifest().map_err(|error| error.located(path, &text))?;
-        Ok(Self { config: text, manifest })
+        Ok(Self { config: text, manifest, grant: None })
     }
 
     /// The runtimes that are there by them.
@@ -218,8 +228,13 @@ struct Ground {
     cgroup: Option<PathBuf>,
 }
 
-fn prepare(config: &Config) -> Result<Ground, LauncherError> {
-    let footing = footing();
+/// Under a grant the sandbox's user is the caller, whoever that is: files are to be the caller's.
+fn prepare(config: &Config, granted: bool) -> Result<Ground, LauncherError> {
+    let footing = if granted { Footing::Single } else { footing() };
+    if granted && has(Capability::CAP_SETGID) {
+        // Whoever can't drop them keeps them; the map would forbid it from there on.
+        setgroups(&[]).call("setgroups").during("drop the caller's groups")?;
+    }
     let needed = ids::needed(config.launcher.sandboxes);
     let config::Launcher { id_base, id_count, .. } = config.launcher;
     let (block, gids) = match footing {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
@@ -72,6 +72,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) loopback: bool,
     /// Whether the sandbox is a session's.
     pub(super) session: bool,
+    /// Where it may write, where that is not the usual places.
+    pub(super) writable: Option<&'a [PathBuf]>,
     pub(super) identity: Identity,
     pub(super) filter: &'a [Instruction],
 }
@@ -111,6 +113,7 @@ impl Program {
             },
             loopback: around.loopback,
             terminals: around.session,
+            writable: around.writable,
             identity: around.identity,
             filter: around.filter,
         })

@@ -25,6 +25,9 @@ pub const REACH_BYTES: usize = 2 << 20;
 /// Why no sandbox is made where there are as many as may be.
 pub const NO_SLOT: &str = "all sandboxes are in use";
 
+/// How the reason begins for which no program runs on real directories, where it has not the network that it is to have.
+pub const NO_NETWORK: &str = "no network: ";
+
 /// What the daemon asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {

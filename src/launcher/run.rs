@@ -62,6 +62,7 @@ impl Run {
             cpu_time_ms: self.limits.cpu_time_ms,
             processes: self.limits.processes,
             cpu_before_us: micros(self.cpu_before),
+            ends_for_processes: false,
         })
     }
 

@@ -207,6 +207,7 @@ impl Sandbox {
             cgroup: self.leaf.as_ref().map(Leaf::directory),
             purpose: warm.map_or(Purpose::Program, Purpose::Interpreter),
             session: false,
+            writable: None,
             loopback: self.reach.has_sockets(),
             identity: self.identity,
             filter: self.filter.program(),

@@ -20,6 +20,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::cgroup::Tree;
+use super::grant::{self, Grant};
 use super::ids::Slots;
 use super::netns;
 use super::pool::Pool;
@@ -136,6 +137,8 @@ struct Server {
     networks: netns::Pool,
     /// What makes uplinks, while it lives.
     zygote: Option<Zygote>,
+    /// What whoever started it gives it.
+    grant: Option<Grant>,
     uplinks: HashMap<u64, network::Uplink>,
     /// The cgroup of uplinks, where there is one.
     uplink_group: Option<OwnedFd>,
@@ -186,10 +189,22 @@ fn shared_profiles(config: &Config) -> HashMap<String, Arc<Profile>> {
 }
 
 impl Server {
-    fn new(settled: &Settled, texts: Texts) -> Result<Self, LauncherError> {
-        let config = privilege::parse(settled.config.as_deref(), &texts.config)?;
-        let catalogue = texts.runtimes(settled.config.as_deref(), &config)?;
+    fn new(settled: &Settled, mut texts: Texts) -> Result<Self, LauncherError> {
+        let mut config = privilege::parse(settled.config.as_deref(), &texts.config)?;
         let mut filters = HashMap::new();
+        let catalogue = match &texts.grant {
+            None => texts.runtimes(settled.config.as_deref(), &config)?,
+            Some(grant) => {
+                config.profiles = [(grant::PROFILE.to_owned(), grant.profile())].into();
+                // One sandbox, of which nothing is made ahead.
+                (config.pool.floor, config.pool.ceiling, config.launcher.sandboxes) = (0, 0, 1);
+                config.pool.runtimes.clear();
+                config.launcher.sample_interval_us = grant::SAMPLE_INTERVAL_US;
+                let filter = Arc::new(Filter::of_agent(grant.unix_sockets)?);
+                filters.insert((grant::FILTER.to_owned(), true), filter);
+                Catalogue::default()
+            }
+        };
         for (name, text) in FILTERS {
             for loopback in [false, true] {
                 filters.insert(((*name).to_owned(), loopback), Arc::new(Filter::build(text, loopback)?));
@@ -218,6 +233,7 @@ impl Server {
             tree,
             name_servers: network::name_servers_of(&config),
             config,
+            grant: texts.grant.take(),
             texts,
             config_path: settled.config.clone(),
             catalogue,

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,6 +75,8 @@ pub(super) struct Session {
     /// Programs that are over, of which is told when the uplink has said what else was refused.
     pub(super) flushing: VecDeque<u64>,
     pub(super) workspace: WorkspaceId,
+    /// Where its programs may write, where it works on real directories, which are nobody's to look through.
+    pub(super) writable: Option<Arc<[PathBuf]>>,
     pub(super) group: Option<Group>,
     pub(super) jail: Option<Jail>,
     pub(super) execs: BTreeMap<u64, Exec>,
@@ -238,6 +241,7 @@ impl Session {
             purpose,
             loopback: self.network().has_sockets(),
             session: true,
+            writable: self.writable.as_deref(),
             identity: self.identity,
             filter: filter.program(),
         })?;

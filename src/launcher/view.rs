@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::plan::real::Real;
 use crate::plan::{Bind, PROGRAM_ID, Template};
 use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, KERNEL_DIRECTORY, KERNELS, Manifest, Runtime};
 
@@ -12,13 +13,55 @@ const ROOT_ENTRIES: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32
 /// Small parts of `/etc` without which programs of a distribution do not start.
 const ETC_ENTRIES: [&str; 4] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"];
 
+/// Parts of `/etc` that the programs of a whole distribution look for, none of which holds a secret.
+const ETC_OF_A_USER: [&str; 34] = [
+    "/etc/bash.bashrc",
+    "/etc/bash_completion.d",
+    "/etc/ca-certificates",
+    "/etc/ca-certificates.conf",
+    "/etc/crypto-policies",
+    "/etc/debian_version",
+    "/etc/default/locale",
+    "/etc/emacs",
+    "/etc/fonts",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/inputrc",
+    "/etc/locale.alias",
+    "/etc/locale.conf",
+    "/etc/localtime",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/mke2fs.conf",
+    "/etc/nanorc",
+    "/etc/os-release",
+    "/etc/perl",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/certs",
+    "/etc/protocols",
+    "/etc/python3",
+    "/etc/redhat-release",
+    "/etc/rpc",
+    "/etc/services",
+    "/etc/shells",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/etc/vim",
+];
+
+/// Name of the user of every sandbox but those of real directories.
+const USER: &str = "sandbox";
+
 /// Names are looked up by the resolver of the uplink as well; nsswitch.conf(5).
 const NETWORKED_SWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// Draws up the template of one runtime, or of several together; what two of them have in the same
 /// place is the first one's. A session has kernels as well.
 pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool) -> Template {
-    let mut template = Template { binds: Vec::new(), links: Vec::new(), files: etc_files() };
+    let mut template =
+        Template { binds: Vec::new(), links: Vec::new(), files: etc_files(USER, Path::new("/tmp")), real: None };
     for runtime in runtimes {
         add(&mut template, runtime);
     }
@@ -98,12 +141,31 @@ fn tree(template: &mut Template, root: &Path, extra: &[PathBuf]) {
     }
 }
 
-fn etc_files() -> Vec<(PathBuf, Vec<u8>)> {
+/// Draws up what programs see that work on real directories: the system's own, read-only, without whatever of
+/// `/etc` could be secret.
+pub(super) fn draw_up_real(real: &Real) -> Template {
+    let mut template = Template {
+        binds: Vec::new(),
+        links: Vec::new(),
+        files: etc_files(&real.user, &real.home),
+        real: Some(real.clone()),
+    };
+    let system = ["/opt", "/nix/store"].into_iter().chain(ETC_OF_A_USER.iter().copied());
+    let extra: Vec<PathBuf> = system.map(PathBuf::from).collect();
+    tree(&mut template, Path::new("/"), &extra);
+    if let Ok(store) = fs::read_link("/etc/static") {
+        template.links.push(("/etc/static".into(), store));
+    }
+    template
+}
+
+fn etc_files(user: &str, home: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let users = format!(
-        "root:x:0:0:root:/:/bin/sh\nsandbox:x:{PROGRAM_ID}:{PROGRAM_ID}:sandbox:/tmp:/bin/sh\n\
-         nobody:x:65534:65534:nobody:/:/bin/sh\n"
+        "root:x:0:0:root:/:/bin/sh\n{user}:x:{PROGRAM_ID}:{PROGRAM_ID}:{user}:{home}:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/:/bin/sh\n",
+        home = home.display()
     );
-    let groups = format!("root:x:0:\nsandbox:x:{PROGRAM_ID}:\nnogroup:x:65534:\n");
+    let groups = format!("root:x:0:\n{user}:x:{PROGRAM_ID}:\nnogroup:x:65534:\n");
     [
         ("passwd", users.as_str()),
         ("group", groups.as_str()),

@@ -42,6 +42,18 @@ pub fn open_directory(path: &Path) -> Result<OwnedFd> {
     nix::fcntl::open(path, flags, Mode::empty()).call("open")
 }
 
+/// Opens a file or directory as a place and no more; no part of the absolute path may be a link. openat2(2)
+/// with RESOLVE_NO_SYMLINKS, O_PATH.
+///
+/// # Errors
+/// ELOOP for a link, and as openat(2).
+pub fn open_without_links(path: &Path) -> Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(nix::fcntl::AT_FDCWD, path, how).call("openat2")
+}
+
 /// The status of a file below a root directory, where links lead to where they would for a process
 /// that has this root; openat2(2) with RESOLVE_IN_ROOT, and fstat(2).
 ///

@@ -22,6 +22,41 @@ pub fn clone_tree(directory: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors fit an int")) })
 }
 
+/// The same of the mount that a descriptor lies in, from there on, with all mounts below it.
+///
+/// # Errors
+/// As [`clone_tree`].
+pub fn clone_whole_tree(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+    // SAFETY: the empty path is NUL-terminated and outlives the call; the rest are integers.
+    let status = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), c"".as_ptr(), flags) };
+    let fd = check("open_tree", status)?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody owns yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).expect("descriptors fit an int")) })
+}
+
+/// Sets mount attributes on all mounts of a tree that is attached to nothing; mount_setattr(2) with
+/// AT_RECURSIVE.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub fn set_attributes(tree: BorrowedFd<'_>, attributes: u64) -> Result<()> {
+    let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the empty path is NUL-terminated and the structure outlives the call; its size is given.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+            std::ptr::from_ref(&change),
+            std::mem::size_of::<libc::mount_attr>(),
+        )
+    };
+    check("mount_setattr", status).map(drop)
+}
+
 /// Attaches what [`clone_tree`] made to a path, absolute or below the working directory; move_mount(2).
 ///
 /// # Errors

@@ -10,7 +10,7 @@ const PIECE: usize = 16 << 10;
 const WAITING: usize = 8;
 
 /// Begins to read; the channel ends with the input.
-pub(super) fn pieces() -> mpsc::Receiver<Vec<u8>> {
+pub(in crate::cli) fn pieces() -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     std::thread::spawn(move || read(std::io::stdin(), &sender));
     receiver

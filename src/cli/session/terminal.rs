@@ -17,7 +17,7 @@ const MOST: u16 = 1000;
 /// A terminal that passes on every byte as it is typed. Dropping it makes it what it was, also when a
 /// panic unwinds.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(in crate::cli) struct Raw {
     terminal: OwnedFd,
     before: Termios,
 }
@@ -27,7 +27,7 @@ impl Raw {
     ///
     /// # Errors
     /// It is no terminal, or no descriptor is left.
-    pub(super) fn enter(terminal: impl AsFd) -> std::io::Result<Self> {
+    pub(in crate::cli) fn enter(terminal: impl AsFd) -> std::io::Result<Self> {
         let terminal = terminal.as_fd().try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
         let raw = Self { terminal, before };
@@ -39,7 +39,7 @@ impl Raw {
     ///
     /// # Errors
     /// The terminal is gone.
-    pub(super) fn again(&self) -> std::io::Result<()> {
+    pub(in crate::cli) fn again(&self) -> std::io::Result<()> {
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
         // At once: to wait until all output is read could be to wait for ever.
@@ -55,18 +55,22 @@ impl Drop for Raw {
 }
 
 /// Whether somebody types into a terminal, rather than a pipe or a file being our input.
-pub(super) fn is_typed() -> bool {
+pub(in crate::cli) fn is_typed() -> bool {
     std::io::stdin().is_terminal()
 }
 
 /// Size of the window, from whichever of our streams is a terminal.
 pub(super) fn size() -> Option<Size> {
+    window().map(known)
+}
+
+/// Rows and columns, as the terminal tells them.
+pub(in crate::cli) fn window() -> Option<(u16, u16)> {
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let asked = [input.as_fd(), output.as_fd(), error.as_fd()]
+    [input.as_fd(), output.as_fd(), error.as_fd()]
         .into_iter()
         .find_map(|fd| terminal::window(fd).ok())
-        .map(|window| (window.rows, window.columns));
-    asked.map(known)
+        .map(|window| (window.rows, window.columns))
 }
 
 /// The same, and the usual size where there is none.

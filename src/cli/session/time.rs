@@ -9,7 +9,7 @@ const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3
 ///
 /// # Errors
 /// What is expected, in words.
-pub(super) fn duration(text: &str) -> Result<u64, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<u64, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let factor = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);

@@ -74,6 +74,11 @@ pub(super) fn value_of(name: &str) -> Result<u32, FilterError> {
         .ok_or_else(|| FilterError::UnknownName(name.to_owned()))
 }
 
+/// Several of them together, with a bar between: `SOCK_STREAM|SOCK_CLOEXEC`.
+pub(super) fn values_of(names: &str) -> Result<u32, FilterError> {
+    names.split('|').try_fold(0, |all, name| Ok(all | value_of(name)?))
+}
+
 macro_rules! constants {
     ($($name:ident)+) => { &[$((stringify!($name), libc::$name.cast_unsigned()),)+] };
 }
@@ -90,11 +95,14 @@ static CONSTANTS: std::sync::LazyLock<Vec<(&'static str, u32)>> = std::sync::Laz
         PR_GET_THP_DISABLE PR_SET_VMA PR_GET_KEEPCAPS PR_SET_KEEPCAPS
         PR_GET_SECUREBITS PR_SET_SECUREBITS PR_SET_MM PR_SET_PTRACER PR_MCE_KILL PR_CAP_AMBIENT
         PR_SET_FP_MODE F_NOTIFY F_SETPIPE_SZ F_GETFD F_GETFL F_SETFL
+        SOCK_STREAM SOCK_SEQPACKET SOCK_CLOEXEC SOCK_NONBLOCK
     };
     let mut all = named.to_vec();
     all.extend([
         ("SECCOMP_IOCTL_NOTIF_RECV", low_bits(SECCOMP_IOCTL_NOTIF_RECV)),
         ("SECCOMP_IOCTL_NOTIF_SEND", low_bits(SECCOMP_IOCTL_NOTIF_SEND)),
+        ("S_ISUID", libc::S_ISUID),
+        ("S_ISGID", libc::S_ISGID),
         ("PR_GET_AUXV", 0x4155_5856),    // linux/prctl.h; libc has no name for it
         ("PR_GET_SPECULATION_CTRL", 52), // libc has these two on x86_64 alone
         ("PR_SET_SPECULATION_CTRL", 53),

@@ -20,6 +20,9 @@ use super::members::{Members, processes};
 use crate::plan::{Cause, Watch};
 use crate::sys::process;
 
+/// Processes above the limit that the kernel's own would let through, and those that die just now.
+const UNHELD: u64 = 8;
+
 #[derive(Debug)]
 pub(super) struct Sampler {
     watch: Watch,
@@ -94,6 +97,8 @@ impl Sampler {
             Cause::Memory
         } else if cpu > Duration::from_millis(self.watch.cpu_time_ms) {
             Cause::CpuTime
+        } else if self.watch.ends_for_processes && sample.tasks > self.watch.processes + UNHELD {
+            Cause::Processes
         } else {
             return None;
         };

@@ -39,7 +39,7 @@ impl Server {
         if disk_bytes > maximum.disk_bytes || disk_files > maximum.disk_files {
             return Err("a larger disk than the profile allows".to_owned());
         }
-        let network = Self::reached(reach, given, &profile.network)?;
+        let network = self.reached(reach, given, &profile.network)?;
         // Another list can be put into force in one that waits; another kind of network can't.
         let is_usual = network == profile.network
             || matches!((&network, &profile.network), (Network::Allow(_), Network::Allow(_)));

@@ -41,7 +41,8 @@ impl Server {
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
         let slot = self.slots.take().ok_or(NO_SLOT)?;
-        let jail = Jail { identity: self.slots.identity(slot), disk_bytes, disk_files, workspace: None };
+        let jail =
+            Jail { identity: self.slots.identity(slot), disk_bytes, disk_files, workspace: None, furnished: false };
         let (init, control, entered) = match self.make_init(&key.runtime, &jail, &reach, None) {
             Ok(made) => made,
             Err(reason) => {
@@ -117,9 +118,14 @@ impl Server {
         if self.templates.contains_key(&key) {
             return Ok(());
         }
-        let found = |id| self.catalogue.by_id(id).ok_or("no such runtime");
-        let found = runtimes.lines().map(found).collect::<Result<Vec<_>, _>>()?;
-        let mut plan = view::draw_up(&found, &self.catalogue.manifest(), runtimes.ends_with('\n'));
+        let mut plan = match &self.grant {
+            Some(grant) => view::draw_up_real(&grant.real),
+            None => {
+                let found = |id| self.catalogue.by_id(id).ok_or("no such runtime");
+                let found = runtimes.lines().map(found).collect::<Result<Vec<_>, _>>()?;
+                view::draw_up(&found, &self.catalogue.manifest(), runtimes.ends_with('\n'))
+            }
+        };
         if networked {
             view::add_network(&mut plan, self.config.network.certificates());
         }

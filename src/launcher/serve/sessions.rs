@@ -14,12 +14,14 @@ use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::launcher::netns::Entered;
 use crate::launcher::program::{Program, Purpose};
-use crate::launcher::protocol::{ExecPurpose, NO_SLOT, Reach, Reply, SessionEvent, SessionKey, SessionRequest};
+use crate::launcher::protocol::{
+    ExecPurpose, NO_NETWORK, NO_SLOT, Reach, Reply, SessionEvent, SessionKey, SessionRequest,
+};
 use crate::launcher::run::Run;
 use crate::launcher::sandbox::INIT_DEADLINE;
 use crate::launcher::session::{Busy, Deferred, EXECS, Exec, ExecState, Jail, Next, Session, What};
 use crate::launcher::workspace::{Done, Quota, SnapshotId, Usage, WorkspaceError, WorkspaceId};
-use crate::plan::{Cause, Jail as Plan};
+use crate::plan::{Cause, Jail as Plan, Watch};
 use crate::profile::{Limits, Network};
 use crate::sys::{Call, Errno, process, socket};
 
@@ -201,7 +203,7 @@ impl Server {
         let profile = Arc::clone(self.profiles.get(profile).ok_or("no such profile")?);
         limits.check(&profile.maximum).map_err(|error| error.to_string())?;
         let offline = reach == Reach::Nothing;
-        let reach = Self::reached(reach, given, &profile.network)?;
+        let reach = self.reached(reach, given, &profile.network)?;
         // As what programs can reach may change while they run, they may have sockets if they ever may.
         let loopback = !offline && (reach.has_sockets() || matches!(profile.network, Network::Allow(_)));
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
@@ -253,6 +255,7 @@ impl Server {
             changing: Vec::new(),
             flushing: std::collections::VecDeque::new(),
             workspace,
+            writable: self.grant.as_ref().map(|grant| grant.real.writable().into()),
             group,
             jail: None,
             execs: std::collections::BTreeMap::new(),
@@ -280,8 +283,11 @@ impl Server {
         let (identity, network) = (session.identity, session.network());
         let template = self.make_session_template(&runtimes, reaches_out(&network))?;
         let mounts = self.workspaces.mounts(workspace).map_err(unmade)?;
-        let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: Some(mounts.overlay.clone()) };
-        let made = self.make_init(&template, &plan, &network, Some(&mounts));
+        // A template of real directories has all that is to be written to; the workspace is there, and not seen.
+        let furnished = self.grant.is_some();
+        let overlay = (!furnished).then(|| mounts.overlay.clone());
+        let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: overlay, furnished };
+        let made = self.make_init(&template, &plan, &network, (!furnished).then_some(&mounts));
         let (init, control, entered) = made.inspect_err(|_| self.workspaces.released(workspace))?;
         let Entered { namespace, sockets } = entered;
         self.serial += 1;
@@ -373,6 +379,7 @@ impl Server {
     ) -> Result<(), String> {
         let text = |errno: Errno| errno.to_string();
         let is_full = |session: &Session| session.execs.len() + session.deferred.len() >= EXECS;
+        self.refuse_without_walls(key)?;
         if purpose != ExecPurpose::Worker {
             self.renew_network(key);
         }
@@ -404,6 +411,7 @@ impl Server {
         }
         session.sweep();
         self.ensure_jail(key)?;
+        self.refuse_without_walls(key)?;
         let staged = |server: &mut Self| server.sessions.get_mut(&key)?.jail.as_mut()?.staged.take();
         let (serial, mut program, mut leaf) = match purpose {
             ExecPurpose::Program { .. } => match staged(self) {
@@ -419,6 +427,8 @@ impl Server {
         let others = self.sessions.get(&key).map_or(0, Session::running) as u64 + 1;
         let held = run.hold(leaf.as_mut(), others).map_err(text);
         let watch = run.watch(leaf.as_ref()).filter(|_| purpose != ExecPurpose::Worker);
+        // Under a grant it may be root who runs it.
+        let watch = watch.map(|watch| Watch { ends_for_processes: self.grant.is_some(), ..watch });
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
         let interval_us = session.sample_interval_us;
         let jail = session.jail.as_ref().ok_or("there is no jail")?;
@@ -447,8 +457,21 @@ impl Server {
         if let Some(streams) = streams {
             self.started(key, number, streams);
         }
-        self.to_stage.push_back(key);
+        // Under a grant there is one program and no next.
+        if self.grant.is_none() {
+            self.to_stage.push_back(key);
+        }
         Ok(())
+    }
+
+    /// On real directories no program begins without the network that it was to have: whoever has allowed something
+    /// hears of it before, and not behind.
+    fn refuse_without_walls(&self, key: SessionKey) -> Result<(), String> {
+        let error = self.sessions.get(&key).and_then(|session| session.network_error.as_deref());
+        match error.filter(|_| self.grant.is_some()) {
+            Some(reason) => Err(format!("{NO_NETWORK}{reason}")),
+            None => Ok(()),
+        }
     }
 
     /// Hands over what leads to a program, and keeps copies of it for the next daemon.
@@ -549,7 +572,9 @@ impl Server {
             return;
         };
         let before = exec.timer;
-        let concluded = exec.conclude(session.jail.as_ref().filter(|jail| jail.dying.is_none()));
+        // What lies in real directories is nothing that a limit of ours is about.
+        let is_ours = session.writable.is_none();
+        let concluded = exec.conclude(session.jail.as_ref().filter(|jail| is_ours && jail.dying.is_none()));
         let (after, serial) = (exec.timer, exec.serial);
         if before != after {
             self.timers.extend(after.map(|due| (due, serial)));
@@ -1142,8 +1167,9 @@ impl Server {
         key: SessionKey,
         (reach, given): (Reach, Option<OwnedFd>),
     ) -> Result<Option<SessionEvent>, String> {
+        let profile = Arc::clone(&self.sessions.get(&key).ok_or("no such session")?.profile);
+        let network = self.reached(reach, given, &profile.network)?;
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
-        let network = Self::reached(reach, given, &session.profile.network)?;
         if network == session.reach {
             self.assert_session(key);
             return Ok(Some(SessionEvent::Done));

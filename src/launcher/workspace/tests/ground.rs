@@ -272,5 +272,5 @@ fn plan() -> Template {
             Err(_) => {}
         }
     }
-    Template { binds, links, files: Vec::new() }
+    Template { binds, links, files: Vec::new(), real: None }
 }
