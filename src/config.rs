@@ -13,6 +13,7 @@ use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManif
 use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
 use network::{Network, NetworkError};
+use secrets::{Secret, SecretsError};
 use sessions::{Sessions, SessionsError};
 
 pub mod cache;
@@ -20,6 +21,7 @@ pub mod clients;
 pub mod network;
 mod place;
 mod pool;
+pub mod secrets;
 pub mod sessions;
 
 pub use pool::{Pool, RuntimePool};
@@ -40,6 +42,8 @@ pub struct Config {
     pub cache: Cache,
     /// What sandboxes need that may reach something.
     pub network: Network,
+    /// Secrets by name, of which profiles say who has them.
+    pub secrets: BTreeMap<String, Secret>,
     /// The launcher.
     pub launcher: Launcher,
     /// Sandboxes that wait.
@@ -157,6 +161,9 @@ pub enum ConfigError {
     /// The network can't be as it is asked for.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// Secrets can't be as they are asked for.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// Sessions can't be as they are asked for.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
@@ -225,6 +232,7 @@ impl ConfigError {
             Self::UnknownFilter { profile, .. } => format!("profiles.{profile}.seccomp"),
             Self::Cache(error) => error.key().to_owned(),
             Self::Network(error) => error.key().to_owned(),
+            Self::Secrets(error) => error.key(),
             Self::Sessions(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
@@ -264,6 +272,11 @@ impl Config {
             .into_iter()
             .map(|(name, value)| Ok((name.clone(), section(&format!("clients.{name}"), value)?)))
             .collect::<Result<BTreeMap<String, clients::Client>, ConfigError>>()?;
+        let secrets = raw
+            .secrets
+            .into_iter()
+            .map(|(name, value)| Ok((name.clone(), section(&format!("secrets.{name}"), value)?)))
+            .collect::<Result<BTreeMap<String, Secret>, ConfigError>>()?;
         let languages = raw
             .languages
             .into_iter()
@@ -275,6 +288,7 @@ impl Config {
             service: section("service", raw.service)?,
             cache: section("cache", raw.cache)?,
             network: section("network", raw.network)?,
+            secrets,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
             clients: Clients::new(clients, sessions.sessions_per_client),
@@ -302,6 +316,7 @@ impl Config {
         }
         self.cache.check()?;
         self.network.check()?;
+        secrets::check(&self.secrets, &self.profiles)?;
         self.sessions.check()?;
         self.clients.check(&self.profiles)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
@@ -337,6 +352,7 @@ struct Raw {
     service: Value,
     cache: Value,
     network: Value,
+    secrets: BTreeMap<String, Value>,
     launcher: Value,
     pool: Value,
     sessions: Value,

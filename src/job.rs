@@ -271,6 +271,8 @@ pub enum DenialReason {
     Bound,
     /// It could not be carried: the name server or the way out does not work.
     Unreachable,
+    /// A host for which the sandbox has a secret does not prove by its certificate that it is that host.
+    Certificate,
 }
 
 /// Most room that the refused flows of one stage take in a message, in bytes.
@@ -322,6 +324,7 @@ impl DenialReason {
             (Self::Port, _) => "not at this port",
             (Self::Bound, _) => "a bound was met",
             (Self::Unreachable, _) => "unreachable",
+            (Self::Certificate, _) => "its certificate is not valid",
         }
     }
 }

@@ -15,6 +15,7 @@ mod privilege;
 mod program;
 mod run;
 mod sandbox;
+mod secrets;
 mod serve;
 mod session;
 mod uplinks;

@@ -21,6 +21,7 @@ pub mod namespace;
 mod netlink;
 pub mod order;
 pub mod rules;
+pub mod secrets;
 pub mod uplink;
 
 use std::os::fd::OwnedFd;

@@ -51,6 +51,22 @@ pub struct Jail {
     pub furnished: bool,
 }
 
+/// What one sandbox has besides what all of its runtime have, in a memory file that init reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Additions {
+    /// Variables of every program that has none of the same name.
+    pub variables: BTreeMap<String, String>,
+    /// Certificates that programs trust, in PEM, in the place of the usual ones.
+    pub certificates: Vec<u8>,
+}
+
+/// Where every sandbox that may reach something has the certificates that programs trust.
+pub const CERTIFICATES: &str = "/runtime/ca-certificates.crt";
+/// Where programs of most systems look for them; not every sandbox has it.
+pub const USUAL_CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Largest memory file with [`Additions`], in bytes.
+pub const ADDITIONS_BYTES: usize = 5 << 20;
+
 /// Size of a terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
@@ -175,6 +191,21 @@ impl Spec {
         let mut strings = strings.map(|string| CString::new(string).expect("it was split at NUL bytes"));
         let argv: Vec<CString> = strings.by_ref().take(count).collect();
         (argv.len() == count && count > 0).then(|| Orders { argv, env: strings.collect(), directory })
+    }
+}
+
+impl Additions {
+    /// Adds the variables to a [`Spec`] in the form in which it goes to the program.
+    pub fn add_to(&self, spec: &mut Vec<u8>) {
+        let Some(orders) = Spec::decode(spec) else { return };
+        for (name, value) in &self.variables {
+            let is_there = |known: &CString| {
+                known.to_bytes().strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'='))
+            };
+            if !orders.env.iter().any(is_there) {
+                spec.extend_from_slice(&[name.as_bytes(), b"=", value.as_bytes(), &[0]].concat());
+            }
+        }
     }
 }
 
@@ -567,6 +598,24 @@ mod tests {
         {
             assert_eq!(Spec::decode(bytes), None, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn variables_are_added_that_a_program_does_not_have() {
+        let variables = [("A", "ours"), ("B", "ours"), ("AB", "")].map(|(name, value)| (name.into(), value.into()));
+        let additions = Additions { variables: variables.into(), certificates: Vec::new() };
+        let own = [("B", "its"), ("ABC", "its")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut spec = Spec::new(&["/bin/sh".to_owned()], &own.into()).encode();
+        additions.add_to(&mut spec);
+        let orders = Spec::decode(&spec).unwrap();
+        assert_eq!(
+            (orders.argv, orders.env),
+            (vec![c"/bin/sh".into()], [c"ABC=its", c"B=its", c"A=ours", c"AB="].map(Into::into).into())
+        );
+        // What is no spec stays what it is.
+        let mut nothing = Vec::new();
+        additions.add_to(&mut nothing);
+        assert!(nothing.is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod written;
 
 pub use network::{
     AllowList, DEFAULT_PORTS, DESTINATIONS, Destination, EXCEPTED, GROUPS, Host, Name, Network, NotCovered, PORTS,
-    Unfit,
+    SECRETS, Unfit,
 };
 pub use never::NEVER;
 pub use written::{AllowForm, Closed, DestinationForm, NetworkForm};

@@ -77,6 +77,17 @@ let
     )
   ];
 
+  secrets = concatLists (
+    mapAttrsToList (name: one: [
+      (refuse (!kinds.secretName.check name)
+        "secrets.\"${name}\": a secret's name has small letters, digits, \"-\" and \"_\" alone, and begins with a letter; rename it"
+      )
+      (refuse (hasPrefix builtins.storeDir one.file || hasPrefix "/nix/store" one.file)
+        "secrets.${name}.file: ${one.file} is in the Nix store, which everybody can read; name a file outside of it, such as \"/run/keys/${name}\""
+      )
+    ]) cfg.secrets
+  );
+
   numbers =
     let
       # Of daemon and launcher; else a sandbox within its limit would be killed for the sum.
@@ -152,7 +163,17 @@ let
         )
       ]
       ++ lib.optionals (lib.isAttrs profile.network) (
-        [
+        concatLists (
+          mapAttrsToList (variable: secret: [
+            (refuse (!kinds.variable.check variable)
+              "profiles.${name}.network.secrets.\"${variable}\": a variable has letters, digits and \"_\" alone, and no digit at its beginning; rename it"
+            )
+            (refuse (!(cfg.secrets ? ${secret}))
+              "profiles.${name}.network.secrets.${variable}: there is no secret \"${secret}\"; there are ${quoted (attrNames cfg.secrets)}"
+            )
+          ]) profile.network.secrets
+        )
+        ++ [
           (refuse (!cfg.network.public && profile.network.allow != [ ])
             "profiles.${name}.network: it allows what network.public = false refuses to all; set network.public = true, or make it \"none\" or \"loopback\""
           )
@@ -305,6 +326,6 @@ let
 in
 {
   config.assertions = mkIf cfg.enable (
-    kernel ++ network ++ numbers ++ groups ++ profiles ++ clients ++ languages ++ runtimes ++ defaults
+    kernel ++ network ++ secrets ++ numbers ++ groups ++ profiles ++ clients ++ languages ++ runtimes ++ defaults
   );
 }

@@ -20,7 +20,7 @@ let
   reach =
     network:
     let
-      said = filterAttrs (_: value: value != null && value != [ ]);
+      said = filterAttrs (_: value: value != null && value != [ ] && value != { });
     in
     if lib.isAttrs network then said network // { allow = map said network.allow; } else network;
 
@@ -56,6 +56,12 @@ let
     profiles = mapAttrs (_: profile: profile // { network = reach profile.network; }) cfg.profiles;
   }
   // lib.optionalAttrs (network != { }) { inherit network; }
+  // lib.optionalAttrs (cfg.secrets != { }) {
+    # Where systemd puts what secrets.nix has it load.
+    secrets = mapAttrs (
+      name: one: one // { file = "/run/credentials/codesandbox-launcher.service/${name}"; }
+    ) cfg.secrets;
+  }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
 
   unchecked = (pkgs.formats.json { }).generate "codesandbox-config.json" settings;

@@ -17,6 +17,7 @@ in
     ./cache.nix
     ./sessions.nix
     ./profiles.nix
+    ./secrets.nix
     ./clients.nix
     ./runtimes.nix
     ./manifest.nix

@@ -25,6 +25,10 @@ rec {
       description = "absolute path of at most 107 bytes, without spaces, \":\" and \"%\", such as \"/run/codesandbox/api.sock\"";
     };
   directory = matching "absolute path without spaces, \":\", \"%\" and \"..\", such as \"/srv/codesandbox-cache\"" "(/[^/[:space:]:%.][^/[:space:]:%]*)+";
+  # A path of Nix would be copied to the store.
+  secretFile = matching "absolute path of a file outside of the Nix store, as text, such as \"/run/keys/forge\"" "(/[^/[:space:]:%.][^/[:space:]:%]*)+";
+  secretName = matching "name of a secret: small letters, digits, \"-\" and \"_\"" "[a-z][a-z0-9_-]*";
+  variable = matching "name of a variable: letters, digits and \"_\", and no digit at its beginning" "[a-zA-Z_][a-zA-Z0-9_]*";
   userName = matching "name of a user or group: letters, digits, \"-\" and \"_\", at most 31" "[a-zA-Z_][a-zA-Z0-9_-]{0,30}";
   profileName = matching "name of a profile: small letters, digits, \"-\" and \"_\"" "[a-z][a-z0-9_-]*";
   version = matching "version that begins with numbers between dots, such as \"3.12\"" "[0-9]+(\\.[0-9]+)*([^0-9.].*)?";

@@ -82,6 +82,17 @@ let
       example = 1073741824;
       description = "Most bytes in both directions, in all.";
     };
+    secrets = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        API_TOKEN = "forge";
+      };
+      description = ''
+        Secrets of its sandboxes, by the variable that holds a placeholder: names of `secrets`, each for a host that
+        `allow` reaches.
+      '';
+    };
     bytes_per_second = absent types.ints.positive {
       example = 10485760;
       description = "Most bytes a second, in both directions together.";

@@ -24,6 +24,8 @@ pub struct About {
     pub profile: String,
     /// Limits of its run stage.
     pub limits: Limits,
+    /// Variables that hold placeholders of secrets; none where its profile has no secrets.
+    pub secrets: Option<Vec<String>>,
 }
 
 /// The answer that tells of an outcome.
@@ -37,6 +39,7 @@ pub fn response(about: &About, outcome: Outcome) -> RunResponse {
         overhead_ms: overhead(outcome.overhead),
         runtime: about.runtime.clone(),
         profile: about.profile.clone(),
+        secrets: about.secrets.clone(),
         compile: outcome.compile.map(|result| StageResponse { cached: Some(result.cached), ..stage(result) }),
         run: outcome.run.map(stage),
         limits: LimitsInForce { limits: about.limits, enforced_by: outcome.enforced_by },
@@ -139,6 +142,7 @@ pub(super) mod tests {
             },
             profile: "default".into(),
             limits: config.profiles["default"].run,
+            secrets: None,
         }
     }
 

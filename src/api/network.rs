@@ -1,5 +1,9 @@
 //! What a request asks to reach, held to what its profile allows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::config::secrets::usable;
 use crate::profile::{AllowForm, AllowList, Closed, DESTINATIONS, DestinationForm, Network, NetworkForm, NotCovered};
 
 use super::problem::Problem;
@@ -30,6 +34,7 @@ pub(super) fn narrowed(field: &str, asked: Option<NetworkForm>, allowed: &Networ
                 None => format!("{field}.allow"),
             },
             NotCovered::Private(_) => format!("{field}.allow_private"),
+            NotCovered::Secret(_) => format!("{field}.secrets"),
             NotCovered::Bound { field: bound, .. } => format!("{field}.{bound}"),
             NotCovered::Loopback | NotCovered::Closed => field.to_owned(),
         };
@@ -42,6 +47,45 @@ pub(super) fn narrowed(field: &str, asked: Option<NetworkForm>, allowed: &Networ
     Ok((narrowed != *allowed).then_some(narrowed))
 }
 
+/// The same with the secrets that a request wants by their variables: all that it can use where it names none.
+/// A secret of a host that is not reached is of no use, and not handed out.
+///
+/// # Errors
+/// As [`narrowed`], and where it names one that its profile does not have or that it can't use.
+pub(super) fn with_secrets(
+    asked: Option<NetworkForm>,
+    variables: Option<Vec<String>>,
+    allowed: &Network,
+    config: &Config,
+) -> Result<Option<Network>, Problem> {
+    let network = narrowed("network", asked, allowed)?;
+    let Network::Allow(mut list) = network.clone().unwrap_or_else(|| allowed.clone()) else {
+        return match variables {
+            Some(variables) if !variables.is_empty() => Err(no_secret(0, &variables[0], &BTreeMap::new())),
+            _ => Ok(network),
+        };
+    };
+    let usable = usable(&config.secrets, &list);
+    list.secrets = match variables {
+        None => usable,
+        Some(variables) => {
+            let known = |(index, name): (usize, &String)| match usable.get(name) {
+                Some(secret) => Ok((name.clone(), secret.clone())),
+                None => Err(no_secret(index, name, &usable)),
+            };
+            variables.iter().enumerate().map(known).collect::<Result<_, _>>()?
+        }
+    };
+    let network = Network::Allow(list);
+    Ok((network != *allowed).then_some(network))
+}
+
+fn no_secret(index: usize, variable: &str, usable: &BTreeMap<String, String>) -> Problem {
+    let detail = format!("{variable:?} stands for no secret of the profile whose host the network allows");
+    let variables: BTreeSet<&String> = usable.keys().collect();
+    Problem::field(format!("secrets[{index}]"), detail).allowing(serde_json::json!(variables))
+}
+
 /// A list as data, of which each part is looked at by itself, so that what is wrong can be named.
 fn list(field: &str, form: AllowForm) -> Result<AllowList, Problem> {
     if !form.allow_private.is_empty() {
@@ -49,6 +93,10 @@ fn list(field: &str, form: AllowForm) -> Result<AllowList, Problem> {
             format!("{field}.allow_private"),
             "private networks are excepted by profiles alone",
         ));
+    }
+    if !form.secrets.is_empty() {
+        let detail = "which secret a variable stands for, profiles alone say: a request names variables, in its field \"secrets\"";
+        return Err(Problem::field(format!("{field}.secrets"), detail));
     }
     if form.allow.len() > DESTINATIONS {
         let detail = format!("{} destinations are too many", form.allow.len());
@@ -86,6 +134,7 @@ fn destination(field: &str, form: &DestinationForm) -> Result<(), Problem> {
             connections: None,
             bytes: None,
             bytes_per_second: None,
+            secrets: BTreeMap::new(),
         };
         AllowList::try_from(one).map(drop)
     };

@@ -32,6 +32,8 @@ pub struct Accepted {
     pub job: Job,
     /// The runtime that was chosen.
     pub runtime: RuntimeUsed,
+    /// Variables that hold placeholders of secrets; none where its profile has no secrets.
+    pub secrets: Option<Vec<String>>,
 }
 
 /// Checks a request and completes it from the configuration.
@@ -53,7 +55,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     let args = args(request.args.unwrap_or_default())?;
     let env = env(request.env.unwrap_or_default())?;
     let outputs = outputs(request.outputs.unwrap_or_default())?;
-    let network = network::narrowed("network", request.network, &profile.network)?;
+    let network = network::with_secrets(request.network, request.secrets, &profile.network, config)?;
 
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     let flags = choice.variant.map_or(&[][..], |variant| &variant.flags);
@@ -71,6 +73,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
 
     let usual = profile.policy();
     let policy = Policy { network: network.clone().unwrap_or(usual.network), ..usual };
+    let secrets = profile.network.has_secrets().then(|| policy.network.variables());
     // What a compiler fetches may be another thing tomorrow.
     let is_closed = !network::leads_outside(&policy.network);
     let may_be_cached = request.cache.unwrap_or(true) && compile.is_some() && is_closed;
@@ -90,7 +93,7 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
         fresh: false,
         network,
     };
-    Ok(Accepted { job, runtime: used(&choice) })
+    Ok(Accepted { job, runtime: used(&choice), secrets })
 }
 
 /// Whether an interpreter that was started under the profile's own limits, with the variables that every

@@ -129,8 +129,8 @@ async fn submit(state: State, client: Client, held: Held, received: Instant) -> 
     } else {
         check(&bytes, &state, &config, &quota)?
     };
-    let Accepted { job, runtime } = checked;
-    let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits };
+    let Accepted { job, runtime, secrets } = checked;
+    let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits, secrets };
     let ticket = state.scheduler.submit(job, &quota)?;
     info!(
         job_id = %about.id, uid = client.uid, gid = client.gid, client_pid = client.pid,

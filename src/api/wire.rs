@@ -44,6 +44,9 @@ pub struct RunRequest {
     /// What the program and its compiler can reach: no more than the profile allows; what that allows where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkForm>,
+    /// Of the profile's secrets those that it is to have, by their variables; all whose hosts it reaches where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
@@ -90,6 +93,9 @@ pub struct RunResponse {
     pub overhead_ms: OverheadResponse,
     /// Name of the profile that it ran under.
     pub profile: String,
+    /// Variables that held placeholders of secrets; absent where its profile has no secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
     /// The compile stage; null for languages that are not compiled.
     pub compile: Option<StageResponse>,
     /// The run stage; null where compiling failed.

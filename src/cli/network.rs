@@ -1,5 +1,6 @@
 //! What a program may reach, as people write it (`--allow example.org`), and what was refused to it.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use clap::ValueEnum;
@@ -20,9 +21,20 @@ pub(super) struct Reach {
     /// Let it reach nothing, or only itself
     #[arg(long, value_name = "NETWORK", conflicts_with = "allow")]
     network: Option<Named>,
+    /// Of the secrets that the profile has, let it have that of this variable, and no other that is not named
+    #[arg(long = "secret", value_name = "VARIABLE")]
+    secrets: Vec<String>,
+    /// Let it have no secret
+    #[arg(long, conflicts_with = "secrets")]
+    no_secrets: bool,
 }
 
 impl Reach {
+    /// Variables of the secrets that it is to have; none where nothing is said.
+    pub(super) fn secrets(&self) -> Option<Vec<String>> {
+        (self.no_secrets || !self.secrets.is_empty()).then(|| self.secrets.clone())
+    }
+
     /// The same as a request has it; none where nothing is said.
     pub(super) fn form(&self) -> Option<NetworkForm> {
         match self.network {
@@ -37,6 +49,7 @@ impl Reach {
             connections: None,
             bytes: None,
             bytes_per_second: None,
+            secrets: BTreeMap::new(),
         }))
     }
 }

@@ -76,6 +76,7 @@ pub(super) fn draw_up(arguments: &Arguments) -> Result<RunRequest, RequestError>
         limits: changes(&arguments.limits),
         compile_limits: changes(&arguments.compile_limits),
         network: arguments.reach.form(),
+        secrets: arguments.reach.secrets(),
         outputs: (!outputs.is_empty()).then_some(outputs),
         cache: arguments.no_cache.then_some(false),
     })

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::{self, Filter};
 use super::{At, StepError, program};
-use crate::plan::{Cause, Jail, Mark, SPEC_BYTES, Step, Watch};
+use crate::plan::{ADDITIONS_BYTES, Additions, Cause, Jail, Mark, SPEC_BYTES, Step, Watch};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, fs, seccomp, socket};
 use members::Members;
@@ -38,8 +38,12 @@ pub use unpack::UnpackError;
 /// What the launcher tells init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The id maps are written. The stores of a workspace come along, where the sandbox has one.
-    Mapped,
+    /// The id maps are written. The stores of a workspace come along, where the sandbox has one; and, before them,
+    /// a memory file with [`Additions`].
+    Mapped {
+        /// Whether there is one.
+        additions: bool,
+    },
     /// A program was made, and waits for its orders. With it come its pidfd, the pipe for its orders,
     /// the pipe for marks, the socket from which its listener comes, and, for an interpreter that is to
     /// wait for its program, the pipe for its job.
@@ -163,12 +167,15 @@ pub fn start(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Resul
             let served = process::close_all_but(&[control])
                 .at(Step::CloneInit)
                 .and_then(|()| prepare(jail, own_filter, control));
-            if let Err(error) = served {
-                // Where this fails too, the launcher sees that init is dead.
-                tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
-                process::leave(1);
-            }
-            let status = serve(control, jail.workspace.is_some() || jail.furnished).map_or(1, |()| 0);
+            let additions = match served {
+                Ok(additions) => additions,
+                Err(error) => {
+                    // Where this fails too, the launcher sees that init is dead.
+                    tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
+                    process::leave(1);
+                }
+            };
+            let status = serve(control, jail.workspace.is_some() || jail.furnished, additions).map_or(1, |()| 0);
             process::leave(status);
         }
     }
@@ -191,15 +198,21 @@ fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errn
     Ok(Some((command, message.descriptors)))
 }
 
-fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<(), StepError> {
-    let stores = match hear(control).at(Step::MapIds)? {
-        Some((Command::Mapped, stores)) => stores,
+fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<Option<Additions>, StepError> {
+    let (additions, stores) = match hear(control).at(Step::MapIds)? {
+        Some((Command::Mapped { additions }, mut stores)) => {
+            let first = (additions && !stores.is_empty()).then(|| stores.remove(0));
+            (first.map(|file| read_additions(file.as_fd())).transpose().at(Step::MapIds)?, stores)
+        }
         _ => process::leave(0), // the launcher could not write the maps, or is gone
     };
     build::become_root(jail.identity).at(Step::BecomeInit)?;
     sethostname("sandbox").call("sethostname").at(Step::SetHostName)?;
     build::mount_proc().at(Step::MountProc)?;
     build::mask_proc().at(Step::MaskProc)?;
+    if let Some(additions) = &additions {
+        build::mount_certificates(&additions.certificates).at(Step::MountScratch)?;
+    }
     match &jail.workspace {
         None if jail.furnished => workspace::mount_terminals().at(Step::MountScratch)?,
         None => build::mount_scratch(jail).at(Step::MountScratch)?,
@@ -210,7 +223,13 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
     drop(stores);
     build::confine().at(Step::ConfineInit)?;
     seccomp::install_plain(own_filter.program()).at(Step::ConfineInit)?;
-    tell(control, &Report::Ready).at(Step::ConfineInit)
+    tell(control, &Report::Ready).at(Step::ConfineInit)?;
+    Ok(additions)
+}
+
+fn read_additions(file: BorrowedFd<'_>) -> Result<Additions, Errno> {
+    let bytes = fs::read_whole(file, ADDITIONS_BYTES)?;
+    postcard::from_bytes(&bytes).map_err(|_| Errno { call: "recvmsg", errno: Number::EBADMSG })
 }
 
 /// A program that waits, runs, or has left processes behind.
@@ -242,16 +261,18 @@ struct Serving<'a> {
     control: BorrowedFd<'a>,
     /// In the sandbox of a session programs come and go; in that of a job all dies with the one.
     session: bool,
+    /// What programs get besides what the launcher says of each.
+    additions: Option<Additions>,
     stages: Vec<Stage>,
 }
 
 /// Serves the launcher until it closes the socket.
-fn serve(control: BorrowedFd<'_>, session: bool) -> Result<(), Errno> {
+fn serve(control: BorrowedFd<'_>, session: bool, additions: Option<Additions>) -> Result<(), Errno> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&children), None).call("sigprocmask")?;
     let orphans = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
-    let mut serving = Serving { control, session, stages: Vec::new() };
+    let mut serving = Serving { control, session, additions, stages: Vec::new() };
     loop {
         let ready = wait(control, &orphans, &serving.stages)?;
         if ready.orphans {
@@ -353,7 +374,7 @@ impl Serving<'_> {
         let (control, session) = (self.control, self.session);
         let mut descriptors = descriptors.into_iter();
         match command {
-            Command::Mapped => Ok(()),
+            Command::Mapped { .. } => Ok(()),
             Command::Program { exec, kill_on_denial } => {
                 let [main, orders, marks, handover, job] = std::array::from_fn(|_| descriptors.next());
                 let stage = Stage {
@@ -387,7 +408,11 @@ impl Serving<'_> {
                 {
                     return tell(control, &Report::NotUnpacked(error));
                 }
-                let spec = spec.map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?;
+                let mut spec =
+                    spec.map(|spec| fs::read_whole(spec.as_fd(), SPEC_BYTES)).transpose()?.unwrap_or_default();
+                if let Some(additions) = &self.additions {
+                    additions.add_to(&mut spec);
+                }
                 let Some(stage) = self.stage(exec) else {
                     // It has died meanwhile, which was told.
                     return Ok(());
@@ -397,7 +422,7 @@ impl Serving<'_> {
                     // Before it is given: without this mark nothing of it has had any effect.
                     program::mark(marks.as_fd(), Mark::Given(process::monotonic_us()));
                 }
-                give(&stage.job.take().or(stage.orders.take()), &spec.unwrap_or_default());
+                give(&stage.job.take().or(stage.orders.take()), &spec);
                 Ok(())
             }
             Command::Kill { exec } => {

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+use crate::network::secrets::Granted;
 use crate::network::{self, Sockets};
 use crate::profile::Network;
 use crate::sys::{Call, Result, namespace};
@@ -34,6 +35,8 @@ pub(super) struct Entered {
     pub(super) namespace: OwnedFd,
     /// What an uplink is to serve, or why there is none; absent where none is wanted.
     pub(super) sockets: Option<std::result::Result<Sockets, String>>,
+    /// What its uplink puts into requests.
+    pub(super) granted: Option<Granted>,
 }
 
 impl Pool {
@@ -50,7 +53,7 @@ impl Pool {
             && let Some(namespace) = self.empty.pop()
         {
             namespace::join(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
-            return Ok(Entered { namespace, sockets: None });
+            return Ok(Entered { namespace, sockets: None, granted: None });
         }
         let namespace = new_namespace()?;
         let sockets = match network {
@@ -65,11 +68,12 @@ impl Pool {
                 Ok(sockets) => Some(Ok(sockets)),
                 // What was done to it so far may be anything but all of it.
                 Err(error) => {
-                    return Ok(Entered { namespace: new_namespace()?, sockets: Some(Err(error.to_string())) });
+                    let sockets = Some(Err(error.to_string()));
+                    return Ok(Entered { namespace: new_namespace()?, sockets, granted: None });
                 }
             },
         };
-        Ok(Entered { namespace, sockets })
+        Ok(Entered { namespace, sockets, granted: None })
     }
 
     /// Moves the calling process back.

@@ -16,8 +16,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::network::order::ORDER_BYTES;
+use crate::network::secrets::Granted;
 use crate::network::uplink::confine::Confinement;
 use crate::network::uplink::{self, Start};
 use crate::network::{Sockets, doors};
@@ -29,8 +31,8 @@ mod keeper;
 
 /// Largest message between launcher and zygote, in bytes.
 const MESSAGE_BYTES: usize = 256;
-/// Largest policy with its name servers, in bytes.
-const BEGINNING_BYTES: usize = ORDER_BYTES;
+/// Largest policy with name servers, secrets and certificates, in bytes.
+const BEGINNING_BYTES: usize = ORDER_BYTES + (6 << 20);
 
 /// The process that forks uplinks, whichever it is at the moment, and its keeper, seen from the launcher.
 #[derive(Debug)]
@@ -53,10 +55,19 @@ struct Wanted {
 }
 
 /// What an uplink has to begin with, besides sockets.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Beginning {
     policy: AllowList,
     name_servers: Vec<SocketAddr>,
+    secrets: Option<Granted>,
+}
+
+/// The same, as the launcher has it.
+#[derive(Debug, Serialize)]
+struct Given<'a> {
+    policy: &'a AllowList,
+    name_servers: &'a [SocketAddr],
+    secrets: &'a Option<Granted>,
 }
 
 /// What became of it. Comes with the pidfd of the uplink where there is one.
@@ -83,6 +94,7 @@ pub(super) struct Client<'a> {
     pub(super) group: Option<BorrowedFd<'a>>,
     pub(super) policy: &'a AllowList,
     pub(super) name_servers: &'a [SocketAddr],
+    pub(super) secrets: Option<Granted>,
 }
 
 impl Zygote {
@@ -114,9 +126,9 @@ impl Zygote {
 
     /// Has an uplink forked, and returns its control socket. Whether that went well is told later.
     pub(super) fn fork(&self, client: &Client<'_>, sockets: &Sockets) -> Result<OwnedFd> {
-        let Client { serial, user, group, policy, name_servers } = *client;
-        let beginning = Beginning { policy: policy.clone(), name_servers: name_servers.to_vec() };
-        let beginning = fs::sealed_memory(c"policy", &encoded(&beginning)?)?;
+        let Client { serial, user, group, policy, name_servers, secrets } = client;
+        let (serial, user, group) = (*serial, *user, *group);
+        let beginning = fs::sealed_memory(c"policy", &encoded_once(&Given { policy, name_servers, secrets })?)?;
         let (ours, theirs) = socket::pair()?;
         socket::set_nonblocking(ours.as_fd())?;
         let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets;
@@ -287,14 +299,24 @@ fn begin(
     // What is closed is the zygote's own socket, whose owner is in a frame that is never returned to.
     process::close_all_but(&kept)?;
     prctl::set_name(c"uplink").call("prctl")?;
-    let Beginning { policy, name_servers } = decoded(&fs::read_whole(beginning.as_fd(), BEGINNING_BYTES)?)?;
+    let beginning = Zeroizing::new(fs::read_whole(beginning.as_fd(), BEGINNING_BYTES)?);
+    let Beginning { policy, name_servers, secrets } = decoded(&beginning)?;
     die_with(zygote)?;
     let confine = Some(Confinement { identity: wanted.user.map(|id| (id, id)), keeps_rules: true });
-    Ok(Start { policy, name_servers, confine })
+    Ok(Start { policy, name_servers, secrets, confine })
 }
 
 fn encoded(value: &impl Serialize) -> Result<Vec<u8>> {
     postcard::to_allocvec(value).map_err(|_| Errno { call: "sendmsg", errno: Number::EMSGSIZE })
+}
+
+/// The same of what may have secrets in it, of which no copy is left behind.
+fn encoded_once(value: &impl Serialize) -> Result<Zeroizing<Vec<u8>>> {
+    let too_large = |_| Errno { call: "sendmsg", errno: Number::EMSGSIZE };
+    let size = postcard::experimental::serialized_size(value).map_err(too_large)?;
+    let mut bytes = Zeroizing::new(vec![0; size]);
+    postcard::to_slice(value, &mut bytes).map_err(too_large)?;
+    Ok(bytes)
 }
 
 fn decoded<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::plan::real::Real;
-use crate::plan::{Bind, PROGRAM_ID, Template};
+use crate::plan::{Bind, CERTIFICATES, PROGRAM_ID, Template, USUAL_CERTIFICATES};
 use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, KERNEL_DIRECTORY, KERNELS, Manifest, Runtime};
 
 /// Entries of a root directory besides `/usr`: links into it, or directories on older systems.
@@ -80,16 +80,20 @@ pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool)
 
 /// Adds what programs look for that may reach something: who answers for names, and whom to trust.
 pub(super) fn add_network(template: &mut Template, certificates: &Path) {
-    const TARGET: &str = "/etc/ssl/certs/ca-certificates.crt";
     for (name, text) in [("nsswitch.conf", NETWORKED_SWITCH), ("resolv.conf", "nameserver 127.0.0.1\n")] {
         let path = Path::new("/etc").join(name);
         template.files.retain(|(known, _)| *known != path);
         template.files.push((path, text.as_bytes().to_vec()));
     }
     // What lies in a directory of the host's can't be added to, and is likely to have it.
-    let is_covered = template.binds.iter().any(|bind| Path::new(TARGET).starts_with(&bind.target));
-    if certificates.is_file() && !is_covered {
-        template.binds.push(Bind { source: certificates.to_owned(), target: TARGET.into() });
+    let is_covered = template.binds.iter().any(|bind| Path::new(USUAL_CERTIFICATES).starts_with(&bind.target));
+    if certificates.is_file() {
+        let targets = [Some(CERTIFICATES), (!is_covered).then_some(USUAL_CERTIFICATES)];
+        let bind = |target: &str| Bind { source: certificates.to_owned(), target: target.into() };
+        template.binds.extend(targets.into_iter().flatten().map(bind));
+    } else {
+        // One that has certificates of its own has them here.
+        template.files.push((CERTIFICATES.into(), Vec::new()));
     }
 }
 

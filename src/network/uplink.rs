@@ -16,19 +16,23 @@ use crate::profile::AllowList;
 use crate::sys::Errno;
 
 use super::Sockets;
+use super::secrets::Granted;
 use confine::Confinement;
 use control::Control;
 use state::State;
 
 mod bounds;
+mod carry;
 pub mod confine;
 mod control;
 mod denials;
 mod learned;
+mod metered;
 mod proxy;
 mod reach;
 mod relay;
 mod resolver;
+mod secrets;
 mod state;
 
 /// What an uplink is told before it serves.
@@ -38,6 +42,8 @@ pub struct Start {
     pub policy: AllowList,
     /// Whom the resolver asks: these and nobody else.
     pub name_servers: Vec<SocketAddr>,
+    /// Secrets that it puts into requests.
+    pub secrets: Option<Granted>,
     /// How it is held; `None` only where somebody else has seen to that.
     pub confine: Option<Confinement>,
 }
@@ -134,14 +140,14 @@ pub fn serve(
         .build()
         .map_err(|error| UplinkError::Io(error, "start a runtime"))?;
     let tasks = tokio::task::LocalSet::new();
-    let Start { policy, name_servers, confine } = start;
+    let Start { policy, name_servers, secrets, confine } = start;
     let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets;
     tasks.block_on(&runtime, async move {
         let control = Rc::new(Control::new(control).map_err(|error| UplinkError::Io(error, "watch the launcher"))?);
         let mut doors = open(rules, log).map_err(UplinkError::Rules)?;
         doors.take_up(&policy).map_err(UplinkError::Rules)?;
         let upstream = resolver::Upstream::new(&name_servers).map_err(UplinkError::Resolver)?;
-        let state = State::new(policy, doors, upstream);
+        let state = State::new(policy, doors, upstream, secrets);
         let listening = |error| UplinkError::Io(error, "watch the sockets of the sandbox");
         resolver::serve(&state, resolver_udp, resolver_tcp).map_err(listening)?;
         relay::serve(&state, relay).map_err(listening)?;

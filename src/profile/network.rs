@@ -1,6 +1,6 @@
 //! What a sandbox can reach, as data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -21,6 +21,11 @@ pub const GROUPS: usize = 32;
 /// Most private networks that a list excepts.
 pub const EXCEPTED: usize = 256;
 
+/// Most secrets of a list.
+pub const SECRETS: usize = 16;
+/// Longest name of a variable that stands for a secret, in bytes.
+const VARIABLE_BYTES: usize = 128;
+
 /// What a sandbox can reach. Written as `"none"`, `"loopback"`, or as an [`AllowList`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Network {
@@ -38,6 +43,21 @@ impl Network {
     #[must_use]
     pub fn has_sockets(&self) -> bool {
         *self != Self::None
+    }
+
+    /// Whether a program has secrets that it does not see.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        matches!(self, Self::Allow(list) if !list.secrets.is_empty())
+    }
+
+    /// The variables that stand for secrets.
+    #[must_use]
+    pub fn variables(&self) -> Vec<String> {
+        match self {
+            Self::Allow(list) => list.secrets.keys().cloned().collect(),
+            Self::None | Self::Loopback => Vec::new(),
+        }
     }
 
     /// Checks a network that stands for itself, such as a profile's.
@@ -100,6 +120,8 @@ pub struct AllowList {
     pub bytes: Option<u64>,
     /// Most bytes a second, in both directions together.
     pub bytes_per_second: Option<u64>,
+    /// Secrets by the variable that holds a placeholder of each: names of the configuration's section `secrets`.
+    pub secrets: BTreeMap<String, String>,
 }
 
 impl AllowList {
@@ -148,6 +170,12 @@ impl AllowList {
                 return Err(Unfit::Public(*net));
             }
         }
+        if self.secrets.len() > SECRETS {
+            return Err(Unfit::Secrets(self.secrets.len()));
+        }
+        if let Some(variable) = self.secrets.keys().find(|variable| !is_variable(variable)) {
+            return Err(Unfit::Variable(variable.clone()));
+        }
         let zero = |(_, bound): &(_, Option<u64>)| *bound == Some(0);
         match self.bounds().into_iter().find(zero) {
             Some((field, _)) => Err(Unfit::Zero(field)),
@@ -169,6 +197,10 @@ impl AllowList {
         if let Some(net) = self.allow_private.iter().find(|net| !is_excepted(net)) {
             return Err(NotCovered::Private(*net));
         }
+        if let Some((variable, _)) = self.secrets.iter().find(|(name, secret)| wider.secrets.get(*name) != Some(secret))
+        {
+            return Err(NotCovered::Secret(variable.clone()));
+        }
         for ((field, asked), (_, most)) in self.bounds().into_iter().zip(wider.bounds()) {
             if let (Some(asked), Some(most)) = (asked, most)
                 && asked > most
@@ -180,7 +212,7 @@ impl AllowList {
     }
 
     /// What a request gets that asks for this under `wider`: bounds that it does not name, and the private
-    /// networks, which it may not name, are those of the wider list.
+    /// networks and secrets, which it may not name, are those of the wider list.
     ///
     /// # Errors
     /// The first thing that is not covered.
@@ -188,7 +220,11 @@ impl AllowList {
         if let Some(net) = self.allow_private.first() {
             return Err(NotCovered::Private(*net));
         }
+        if let Some(variable) = self.secrets.keys().next() {
+            return Err(NotCovered::Secret(variable.clone()));
+        }
         self.allow_private.clone_from(&wider.allow_private);
+        self.secrets.clone_from(&wider.secrets);
         self.bounded(wider)
     }
 
@@ -283,6 +319,12 @@ impl fmt::Display for Destination {
     }
 }
 
+fn is_variable(name: &str) -> bool {
+    name.len() <= VARIABLE_BYTES
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+}
+
 fn check_net(net: IpNet) -> Result<(), Unfit> {
     if net != net.trunc() {
         return Err(Unfit::HostBits(net));
@@ -344,6 +386,12 @@ pub enum Unfit {
     /// It excepts too many private networks.
     #[error("allow_private has {0} networks, but at most {EXCEPTED} are possible")]
     Excepted(usize),
+    /// It has too many secrets.
+    #[error("there are {0} secrets, but at most {SECRETS} are possible")]
+    Secrets(usize),
+    /// No environment can have a variable of this name.
+    #[error("{0:?} is no name of a variable: letters, digits and underscores, and no digit at its beginning")]
+    Variable(String),
     /// A bound is zero.
     #[error("{0} is 0, which would allow nothing: an empty list says that")]
     Zero(&'static str),
@@ -364,6 +412,9 @@ pub enum NotCovered {
     /// A private network.
     #[error("allow_private {0} is for the profile alone to say")]
     Private(IpNet),
+    /// A secret.
+    #[error("the profile has no such secret for {0}")]
+    Secret(String),
     /// A bound.
     #[error("{field} is {asked}, but the profile allows at most {most}")]
     Bound {
@@ -381,6 +432,12 @@ pub enum NotCovered {
 pub struct Name(String);
 
 impl Name {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it is a name below `suffix`, at whatever depth.
     #[must_use]
     pub fn is_below(&self, suffix: &Self) -> bool {

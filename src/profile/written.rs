@@ -1,6 +1,6 @@
 //! How networks are written: in TOML by profiles, in JSON by configurations and requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -73,6 +73,9 @@ pub struct AllowForm {
     /// Most bytes a second, in both directions together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// Secrets of the configuration, by the variable that holds a placeholder of each; only in profiles.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// One thing that is allowed: exactly one of `domain`, `suffix` and `cidr`.
@@ -120,6 +123,7 @@ impl From<&Network> for NetworkForm {
                 connections: list.connections,
                 bytes: list.bytes,
                 bytes_per_second: list.bytes_per_second,
+                secrets: list.secrets.clone(),
             }),
         }
     }
@@ -153,9 +157,9 @@ impl TryFrom<AllowForm> for AllowList {
     type Error = String;
 
     fn try_from(form: AllowForm) -> Result<Self, String> {
-        let AllowForm { allow, allow_private, connections, bytes, bytes_per_second } = form;
+        let AllowForm { allow, allow_private, connections, bytes, bytes_per_second, secrets } = form;
         let allow = allow.into_iter().map(Destination::try_from).collect::<Result<_, _>>()?;
-        let list = Self { allow, allow_private, connections, bytes, bytes_per_second };
+        let list = Self { allow, allow_private, connections, bytes, bytes_per_second, secrets };
         list.check_shape().map_err(|error| error.to_string())?;
         Ok(list)
     }

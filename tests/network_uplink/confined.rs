@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use codesandbox::network::uplink::confine::Confinement;
 use codesandbox::network::uplink::{Doors, Learned, Refused, Start, serve};
 use codesandbox::network::{Order, Report, Sockets};
@@ -33,6 +35,8 @@ const POLICY: &str =
 const HANDED: &str = "UPLINK_TEST_DESCRIPTORS";
 /// Names what it does when it is asked whether its rules hold; or, that it measures how soon it serves.
 const DOES: &str = "UPLINK_TEST_DOES";
+/// What it does where it is granted secrets, with base64 of what it is granted.
+pub(crate) const GRANTED: &str = "granted:";
 /// Nobody's.
 const IDENTITY: (u32, u32) = (1_234_567, 1_234_568);
 
@@ -107,7 +111,8 @@ fn run(descriptors: &[OwnedFd], control: &OwnedFd, does: String) -> ! {
     let sockets = Sockets { resolver_udp: two(2), resolver_tcp: two(4), relay: two(6), proxy: two(8), rules, log };
     let confine = Some(Confinement { identity: Some(IDENTITY), keeps_rules: true });
     let control = control.try_clone().unwrap();
-    let ended = serve(Start { confine, ..start(POLICY) }, sockets, control, |_, _| Ok(Box::new(Doing(does))));
+    let secrets = does.strip_prefix(GRANTED).map(|text| postcard::from_bytes(&STANDARD.decode(text).unwrap()).unwrap());
+    let ended = serve(Start { confine, secrets, ..start(POLICY) }, sockets, control, |_, _| Ok(Box::new(Doing(does))));
     if let Err(error) = &ended {
         eprintln!("{error}");
     }
@@ -131,7 +136,8 @@ fn time_to_serve(descriptors: &[OwnedFd]) -> Duration {
     took
 }
 
-fn spawn(ground: &Ground, does: &str) -> (Launcher, Child) {
+/// An uplink that has been granted what `does` says, where that begins with [`GRANTED`].
+pub(crate) fn spawn(ground: &Ground, does: &str) -> (Launcher, Child) {
     let (launcher, control) = Launcher::pair();
     let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets(&ground.sandbox);
     let all = [vec![ground.host.duplicate(), control, rules, log], resolver_udp, resolver_tcp, relay, proxy];
@@ -143,18 +149,21 @@ fn spawn(ground: &Ground, does: &str) -> (Launcher, Child) {
     let arguments = ["--exact", "confined::an_uplink_for_another_test", "--nocapture", "--test-threads=1"];
     let output = if does == "measure" { Stdio::inherit() } else { Stdio::null() };
     let mut command = Command::new(std::env::current_exe().unwrap());
+    // In service it comes of a process that never had another thread. Here it is made in a thread, whose memory glibc
+    // would shrink by another way, for which it reads a file.
+    command.env("MALLOC_ARENA_MAX", "1");
     command.args(arguments).env(HANDED, numbers.join(",")).env(DOES, does).stdout(output);
     (launcher, command.spawn().unwrap())
 }
 
 /// The uplink itself.
-fn uplink_of(parent: &Child) -> String {
+pub(crate) fn uplink_of(parent: &Child) -> String {
     let threads = std::fs::read_dir(format!("/proc/{}/task", parent.id())).unwrap();
     let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap());
     children.collect::<String>().trim().to_owned()
 }
 
-fn status(process: &str, field: &str) -> String {
+pub(crate) fn status(process: &str, field: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).unwrap();
     line.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -10,5 +10,6 @@ mod name_server;
 mod proxy;
 mod relay;
 mod resolver;
+mod secrets;
 mod speed;
 mod uplink;

@@ -176,6 +176,7 @@ fn in_words(flow: &DeniedFlow) -> String {
         DenialReason::Port => "port",
         DenialReason::Bound => "bound",
         DenialReason::Unreachable => "unreachable",
+        DenialReason::Certificate => "certificate",
     };
     let place = [name.clone(), address.map(|one| one.to_string()), port.map(|port| port.to_string())];
     let place: Vec<String> = place.into_iter().flatten().collect();
@@ -191,9 +192,12 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     pub(crate) fn start(ground: &Ground, policy: &str) -> Self {
+        Self::begin(ground, start(policy))
+    }
+
+    pub(crate) fn begin(ground: &Ground, start: Start) -> Self {
         let (launcher, control) = Launcher::pair();
         let (doors, sockets, host) = (Recorded::default(), sockets(&ground.sandbox), ground.host.duplicate());
-        let start = start(policy);
         let given = doors.clone();
         let thread = thread::spawn(move || {
             namespace::join(host.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -211,7 +215,7 @@ impl Uplink {
 }
 
 pub(crate) fn start(policy: &str) -> Start {
-    Start { policy: list(policy), name_servers: vec![NAME_SERVER.parse().unwrap()], confine: None }
+    Start { policy: list(policy), name_servers: vec![NAME_SERVER.parse().unwrap()], secrets: None, confine: None }
 }
 
 /// A policy as it is written in JSON.

@@ -37,6 +37,46 @@ let
   complete = (import ../data.nix { inherit lib; }).sandboxes.judge;
 in
 [
+  # Secrets.
+  (case "secret_in_the_store" "is in the Nix store, which everybody can read"
+    {
+      secrets.forge = {
+        file = "/run/keys/forge";
+        domains = [ "api.example.org" ];
+      };
+    }
+    {
+      secrets.forge = {
+        file = "/nix/store/eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee-forge";
+        domains = [ "api.example.org" ];
+      };
+    }
+  )
+  (onHost nftables nftables (
+    case "secret_of_nobody" "there is no secret \"other\"; there are \"forge\""
+      {
+        network.public = true;
+        secrets.forge = {
+          file = "/run/keys/forge";
+          domains = [ "api.example.org" ];
+        };
+        profiles.default.network = {
+          allow = [ { domain = "api.example.org"; } ];
+          secrets.API_TOKEN = "forge";
+        };
+      }
+      {
+        network.public = true;
+        secrets.forge = {
+          file = "/run/keys/forge";
+          domains = [ "api.example.org" ];
+        };
+        profiles.default.network = {
+          allow = [ { domain = "api.example.org"; } ];
+          secrets.API_TOKEN = "other";
+        };
+      }
+  ))
   # Numbers.
   (case "concurrency" "concurrency' is not of type `unsigned integer, meaning >=0'" {
     concurrency = 4;

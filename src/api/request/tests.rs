@@ -38,7 +38,7 @@ fn refusal(changes: Value) -> Problem {
 
 #[test]
 fn the_smallest_request_is_completed() {
-    let Accepted { job, runtime } = check_json(&with(json!({}))).unwrap();
+    let Accepted { job, runtime, .. } = check_json(&with(json!({}))).unwrap();
     assert_eq!((job.runtime.as_str(), job.profile.as_str()), ("python-3.12", "default"));
     assert_eq!(job.files[0].path.as_bytes(), b"main.py");
     assert_eq!(job.run.argv, ["/usr/bin/python3.12", "main.py"]);
@@ -78,7 +78,7 @@ fn a_compiled_language_gets_both_stages() {
         "args": ["x"], "env": { "A": "b", "PATH": "/workspace" },
         "limits": { "wall_time_ms": 7 }, "compile_limits": { "wall_time_ms": 9 },
     }));
-    let Accepted { job, runtime } = check_json(&request).unwrap();
+    let Accepted { job, runtime, .. } = check_json(&request).unwrap();
     let compile = job.compile.unwrap();
     assert!(compile.argv.ends_with(&["a.cpp".into(), "b.cpp".into(), "-pthread".into()]));
     assert_eq!((compile.limits.wall_time_ms, job.run.limits.wall_time_ms), (9, 7));

@@ -65,7 +65,7 @@ pub fn session(
         idle_timeout_ms: idle_timeout(request.idle_timeout_ms, times)?.unwrap_or(times.idle_timeout_ms),
         lifetime_ms: lifetime(request.lifetime_ms, times)?.unwrap_or(times.lifetime_ms),
         persistent: request.persistent.unwrap_or(false),
-        network: network::narrowed("network", request.network, &profile.network)?,
+        network: network::with_secrets(request.network, request.secrets, &profile.network, config)?,
     })
 }
 

@@ -30,7 +30,7 @@ pub async fn replace(asked: Asked, body: Body) -> Result<Response, Problem> {
     let view = asked.sessions.get(asked.client(), asked.id()).await.map_err(problem)?;
     // A profile that is gone allows nothing.
     let allowed = asked.config.profiles.get(&view.profile).map_or(Network::None, |profile| profile.network.clone());
-    let narrowed = network::narrowed("network", request.network, &allowed)?;
+    let narrowed = network::with_secrets(request.network, request.secrets, &allowed, &asked.config)?;
     let replaced = |asked: Asked| async move { asked.sessions.set_network(asked.client(), asked.id(), narrowed).await };
     let view = asked.whole(replaced).await?;
     info!(session_id = asked.id(), client = asked.client(), "the network of a session is another");

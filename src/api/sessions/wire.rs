@@ -45,6 +45,9 @@ pub struct SessionRequest {
     /// What its programs can reach: no more than the profile allows; what that allows where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkForm>,
+    /// Of the profile's secrets those that it is to have, by their variables; all whose hosts it reaches where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
 }
 
 /// Body of `PATCH /v1/sessions/{id}`; what is absent stays.
@@ -139,6 +142,9 @@ pub struct NetworkRequest {
     /// where it is null or absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkForm>,
+    /// Of the profile's secrets those that it is to have, by their variables; all whose hosts it reaches where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<String>>,
 }
 
 /// Answer of `GET` and `PUT /v1/sessions/{id}/network`.

@@ -80,6 +80,7 @@ fn request(arguments: &Arguments) -> Value {
     put("idle_timeout_ms", arguments.idle_timeout.map(|time| json!(time)));
     put("lifetime_ms", arguments.lifetime.map(|time| json!(time)));
     put("network", arguments.reach.form().map(|form| json!(form)));
+    put("secrets", arguments.reach.secrets().map(|names| json!(names)));
     put("persistent", arguments.persistent.then_some(json!(true)));
     Value::Object(request)
 }

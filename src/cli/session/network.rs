@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     reach: Reach,
     /// Let it reach all that its profile allows
-    #[arg(long, conflicts_with_all = ["allow", "network"])]
+    #[arg(long, conflicts_with_all = ["allow", "network", "secrets", "no_secrets"])]
     reset: bool,
     /// Print it as JSON
     #[arg(long)]
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 
 /// Examples.
 pub(super) const HELP: &str = "\
-Without --allow, --network and --reset it tells what is; with one of them, what it tells is so
+Without --allow, --network, --secret, --no-secrets and --reset it tells what is; with one of them, what it tells is so
 from then on, for programs that run as well.
 
 Examples:
@@ -38,9 +38,9 @@ Examples:
 /// Tells it, or replaces it first.
 pub(super) async fn run(link: &Link, arguments: &Arguments) -> Result<u8, SessionError> {
     let path = format!("{}/network", link.session(&arguments.id).await?);
-    let body = match arguments.reach.form() {
-        None if !arguments.reset => link.call(Method::GET, &path, None).await?,
-        form => link.call(Method::PUT, &path, Some(&json!({ "network": form }))).await?,
+    let body = match (arguments.reach.form(), arguments.reach.secrets()) {
+        (None, None) if !arguments.reset => link.call(Method::GET, &path, None).await?,
+        (form, secrets) => link.call(Method::PUT, &path, Some(&json!({ "network": form, "secrets": secrets }))).await?,
     };
     if arguments.json {
         print_json(&body).await?;
@@ -65,6 +65,7 @@ fn describe(answer: &NetworkResponse) -> String {
             ("bytes a second", list.bytes_per_second),
         ];
         lines.extend(bounds.iter().filter_map(|(name, most)| most.map(|most| format!("at most {most} {name}"))));
+        lines.extend(list.secrets.iter().map(|(variable, name)| format!("secret {variable} ({})", harmless(name))));
     }
     lines.extend(answer.network_error.iter().map(|error| format!("no network: {}", harmless(error))));
     lines.extend(answer.denied.iter().map(network::line));

@@ -2,13 +2,13 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno as Number;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use crate::jail::capability_error;
-use crate::plan::{Identity, Jail, PROGRAM_ID};
+use crate::plan::{CERTIFICATES, Identity, Jail, PROGRAM_ID, USUAL_CERTIFICATES};
 use crate::sys::{Call, Errno, namespace, seccomp};
 
 /// Files of `/proc` that tell of the host, or whose writing would reach it; covered in every sandbox.
@@ -73,6 +73,27 @@ pub(super) fn mask_proc() -> Result<(), Errno> {
     // Readable, because programs ask it for limits of the kernel, but never writable.
     mount(Some("/proc/sys"), "/proc/sys", NOTHING, MsFlags::MS_BIND | MsFlags::MS_REC, NOTHING).call("mount")?;
     namespace::set_mount_attributes(c"/proc/sys", libc::MOUNT_ATTR_RDONLY)
+}
+
+/// Puts certificates in the place of the usual ones, for this sandbox alone. They take nothing of what the program
+/// may write.
+pub(super) fn mount_certificates(pem: &[u8]) -> Result<(), Errno> {
+    const FILE: &str = "/tmp/certificates";
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let options = format!("mode=0755,size={},nr_inodes=4", pem.len() + (64 << 10));
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), flags, Some(options.as_str())).call("mount")?;
+    std::fs::write(FILE, pem).call("write")?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(FILE, readable).call("chmod")?;
+    // Before they are copied: a bind is as its source is.
+    namespace::set_mount_attributes(c"/tmp", libc::MOUNT_ATTR_RDONLY)?;
+    mount(Some(FILE), CERTIFICATES, NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
+    match mount(Some(FILE), USUAL_CERTIFICATES, NOTHING, MsFlags::MS_BIND, NOTHING) {
+        // Programs of this runtime do not look there.
+        Ok(()) | Err(Number::ENOENT | Number::ENOTDIR) => {}
+        Err(errno) => return Err(Errno { call: "mount", errno }),
+    }
+    umount2("/tmp", MntFlags::MNT_DETACH).call("umount2")
 }
 
 /// One tmpfs for everything that the program can write, so that there is one limit.

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::job::{DeniedFlow, Ending};
 use crate::launcher::protocol::{REACH_BYTES, Reach, Reply, SessionEvent, SessionKey};
 use crate::launcher::uplinks::{Client, Process};
+use crate::network::secrets::Granted;
 use crate::network::{Order, Report, Sockets, order};
 use crate::profile::{AllowList, Network};
 use crate::sys::{Errno, fs, socket};
@@ -105,7 +106,7 @@ impl Server {
         owner: Owner,
         user: Option<u32>,
         network: &Network,
-        sockets: Option<Result<Sockets, String>>,
+        (sockets, secrets): (Option<Result<Sockets, String>>, Option<Granted>),
     ) -> Result<Option<u64>, String> {
         let (Some(sockets), Network::Allow(policy)) = (sockets, network) else {
             return Ok(None);
@@ -115,7 +116,7 @@ impl Server {
         self.serial += 1;
         let serial = self.serial;
         let group = self.uplink_group.as_ref().map(AsFd::as_fd);
-        let client = Client { serial, user, group, policy, name_servers: &self.name_servers };
+        let client = Client { serial, user, group, policy, name_servers: &self.name_servers, secrets };
         let text = |errno: Errno| format!("its uplink can't be made: {errno}");
         let control = zygote.fork(&client, &sockets).map_err(text)?;
         self.watch(control.as_fd(), About::Uplink, serial).map_err(text)?;

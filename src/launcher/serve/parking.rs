@@ -43,6 +43,8 @@ impl Server {
         // Another list can be put into force in one that waits; another kind of network can't.
         let is_usual = network == profile.network
             || matches!((&network, &profile.network), (Network::Allow(_), Network::Allow(_)));
+        // One that waits has secrets of another time, and variables and an authority that this job may not be to have.
+        let has_secrets = network.has_secrets() || profile.network.has_secrets();
         let has_usual_disk = self.usual_disk(&key) == Some((disk_bytes, disk_files));
         let warm = key.warm
             && self.config.pool.warm
@@ -51,6 +53,7 @@ impl Server {
         if !fresh
             && has_usual_disk
             && is_usual
+            && !has_secrets
             && let Some(serial) = self.take_parked(&key)
         {
             self.leases.insert(owner, serial);
@@ -247,7 +250,8 @@ impl Server {
     pub(super) fn expect_floors(&mut self) {
         for runtime in self.catalogue.runtimes() {
             let warm = self.config.pool.warm && runtime.warm().is_some();
-            if self.pool.bounds().floor_of(&runtime.id, "default") == 0 {
+            let has_secrets = self.profiles.get("default").is_some_and(|profile| profile.network.has_secrets());
+            if has_secrets || self.pool.bounds().floor_of(&runtime.id, "default") == 0 {
                 continue;
             }
             let key = Key { runtime: runtime.id.clone(), profile: "default".to_owned(), warm: false };

@@ -20,6 +20,7 @@ use crate::launcher::netns::Entered;
 use crate::launcher::pool::Key;
 use crate::launcher::protocol::{NO_SLOT, Reply};
 use crate::launcher::sandbox::{News, Parts, Phase, Sandbox};
+use crate::launcher::secrets;
 use crate::launcher::view;
 use crate::launcher::workspace::Mounts;
 use crate::plan::{Identity, Jail, PROGRAM_ID, Spec};
@@ -50,7 +51,7 @@ impl Server {
                 return Err(reason);
             }
         };
-        let Entered { namespace, sockets } = entered;
+        let Entered { namespace, sockets, granted } = entered;
         let parts = Parts {
             owner,
             key: key.clone(),
@@ -77,7 +78,8 @@ impl Server {
             self.destroy(serial, Some(error.to_string()));
             return Ok(serial);
         }
-        let connected = self.connect_sandbox(Owner::Sandbox(serial), self.slots.uplink(slot), &reach, sockets);
+        let connected =
+            self.connect_sandbox(Owner::Sandbox(serial), self.slots.uplink(slot), &reach, (sockets, granted));
         if let (None, Err(reason)) = (owner, &connected) {
             self.destroy(serial, Some(reason.clone()));
             return Ok(serial);
@@ -146,19 +148,24 @@ impl Server {
         let key = (runtime.to_owned(), reaches_out(network));
         let template = self.templates.get(&key).ok_or("no such template")?;
         let (ours, theirs) = socket::pair().map_err(text)?;
-        let entered = self.networks.enter(network).map_err(text)?;
+        let mut entered = self.networks.enter(network).map_err(text)?;
         namespace::join(template.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
         let started = init::start(jail, &self.init_filter, theirs.as_fd());
         namespace::join(self.home_mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
         self.networks.leave().map_err(text)?;
         let child = started.map_err(|error| error.to_string())?;
+        // After it was made: no process of a sandbox has ever had a secret in its memory.
+        let additions = self.hand_out(network, &mut entered);
         let mapped = write_maps(&child, jail.identity).map_err(text).and_then(|()| {
             if let (Some(mounts), Identity::Own { .. }) = (workspace, jail.identity) {
                 mounts.map_ids(user_namespace(child.pid).map_err(text)?.as_fd()).map_err(text)?;
             }
-            let bytes = postcard::to_allocvec(&Command::Mapped).map_err(|error| error.to_string())?;
+            let additions = additions?;
+            let mapped = Command::Mapped { additions: additions.is_some() };
+            let bytes = postcard::to_allocvec(&mapped).map_err(|error| error.to_string())?;
             let stores = workspace.map_or(&[][..], |mounts| &mounts.stores);
-            socket::send(ours.as_fd(), &bytes, &borrowed(stores)).map_err(text)
+            let descriptors = additions.iter().map(AsFd::as_fd).chain(borrowed(stores)).collect::<Vec<_>>();
+            socket::send(ours.as_fd(), &bytes, &descriptors).map_err(text)
         });
         if let Err(error) = mapped {
             drop(ours);
@@ -168,6 +175,25 @@ impl Server {
         }
         socket::set_nonblocking(ours.as_fd()).map_err(text)?;
         Ok((child, ours, entered))
+    }
+
+    /// What a sandbox has that has secrets, as a memory file for init. What they are goes along with what its uplink
+    /// is to serve; where one can't be had, there is no network.
+    fn hand_out(&self, network: &Network, entered: &mut Entered) -> Result<Option<OwnedFd>, String> {
+        let (Network::Allow(list), Some(Ok(_))) = (network, &entered.sockets) else {
+            return Ok(None);
+        };
+        let handed = match secrets::hand_out(list, &self.config) {
+            Ok(Some(handed)) => handed,
+            Ok(None) => return Ok(None),
+            Err(reason) => {
+                entered.sockets = Some(Err(reason));
+                return Ok(None);
+            }
+        };
+        entered.granted = Some(handed.granted);
+        let bytes = postcard::to_allocvec(&handed.additions).map_err(|error| error.to_string())?;
+        crate::sys::fs::sealed_memory(c"additions", &bytes).map(Some).map_err(|errno| errno.to_string())
     }
 
     /// Does something to a sandbox, and then what follows from it; an error ends the sandbox.

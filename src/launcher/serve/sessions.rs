@@ -289,7 +289,7 @@ impl Server {
         let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: overlay, furnished };
         let made = self.make_init(&template, &plan, &network, (!furnished).then_some(&mounts));
         let (init, control, entered) = made.inspect_err(|_| self.workspaces.released(workspace))?;
-        let Entered { namespace, sockets } = entered;
+        let Entered { namespace, sockets, granted } = entered;
         self.serial += 1;
         let serial = self.serial;
         let watched = self
@@ -305,7 +305,8 @@ impl Server {
             self.end_jail(key, &errno.to_string());
             return Err(errno.to_string());
         }
-        let connected = self.connect_sandbox(Owner::Session(key), self.slots.uplink(slot), &network, sockets);
+        let connected =
+            self.connect_sandbox(Owner::Session(key), self.slots.uplink(slot), &network, (sockets, granted));
         let session = self.sessions.get_mut(&key).ok_or("no such session")?;
         let before = session.network_error.take();
         session.uplink_lost = false;

@@ -20,23 +20,23 @@ use tokio::net::TcpStream;
 use crate::job::{DenialReason, Protocol};
 
 use super::bounds::Ticket;
+use super::carry::{Ends, carry};
 use super::denials::Flow;
 use super::state::State;
 use super::{reach, relay};
 use dial::{Dialled, Failure, dial};
-use target::Target;
+use target::{Target, TargetHost};
 
 mod dial;
-mod forward;
-mod metered;
-mod target;
+pub(super) mod forward;
+pub(super) mod target;
 
 /// Most bytes of a request's or an answer's head.
-const HEAD: usize = 32 << 10;
+pub(super) const HEAD: usize = 32 << 10;
 /// Most fields in it.
-const FIELDS: usize = 100;
+pub(super) const FIELDS: usize = 100;
 /// How long a head may take to come.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an answer carries: a sentence of ours, or what somebody else said.
 type Body = Either<Full<Bytes>, Incoming>;
@@ -85,7 +85,7 @@ async fn answer(state: Rc<State>, request: Request<Incoming>, ticket: Rc<Ticket>
         Err(failure) => return explain(&target, failure),
     };
     if request.method() == Method::CONNECT {
-        tokio::task::spawn_local(tunnel(state, request, dialled, ticket));
+        tokio::task::spawn_local(tunnel(state, request, target, dialled, ticket));
         return Response::new(Either::Left(Full::default()));
     }
     match forward::forward(&state, request, &target, dialled).await {
@@ -95,42 +95,18 @@ async fn answer(state: Rc<State>, request: Request<Incoming>, ticket: Rc<Ticket>
 }
 
 /// Passes on what comes after the answer to a CONNECT.
-async fn tunnel(state: Rc<State>, request: Request<Incoming>, dialled: Dialled, ticket: Rc<Ticket>) {
+async fn tunnel(state: Rc<State>, request: Request<Incoming>, target: Target, dialled: Dialled, ticket: Rc<Ticket>) {
     let Dialled { stream: outside, to, by } = dialled;
     let Ok(upgraded) = hyper::upgrade::on(request).await else { return };
     let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
     let inside = parts.io.into_inner();
-    let passed = match send_first(&state, &outside, &parts.read_buf).await {
-        Ok(()) => relay::pass(&state, &inside, &outside, to, &by).await,
-        Err(cut) => Err(cut),
+    let asked = match target.host {
+        TargetHost::Named(name) => Some(name),
+        TargetHost::Address(_) => None,
     };
-    if let Err(cut) = passed {
-        if cut == relay::Cut::Bound {
-            let name = by.name().map(ToString::to_string);
-            let flow = Flow { name, address: Some(to.ip()), port: Some(to.port()), protocol: Protocol::Proxy };
-            state.denials.count(flow, DenialReason::Bound);
-        }
-        reach::reset(inside);
-        reach::reset(outside);
-    }
+    let first = parts.read_buf.to_vec();
+    carry(&state, Ends { inside, outside, first, to, by, asked, protocol: Protocol::Proxy }).await;
     drop(ticket);
-}
-
-/// What was read along with the head belongs to the other side already.
-async fn send_first(state: &State, outside: &TcpStream, mut bytes: &[u8]) -> Result<(), relay::Cut> {
-    while !bytes.is_empty() {
-        outside.writable().await.map_err(|_| relay::Cut::Reset)?;
-        let (most, _) = state.bounds.allowance().await.ok_or(relay::Cut::Bound)?;
-        match outside.try_write(&bytes[..most.min(bytes.len())]) {
-            Ok(written) => {
-                state.bounds.spend(written);
-                bytes = &bytes[written..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => return Err(relay::Cut::Reset),
-        }
-    }
-    Ok(())
 }
 
 fn explain(target: &Target, failure: Failure) -> Response<Body> {
@@ -140,6 +116,7 @@ fn explain(target: &Target, failure: Failure) -> Response<Body> {
         Failure::Refused(DenialReason::Port) => forbidden("the sandbox's network policy names it, but not this port"),
         Failure::Refused(DenialReason::Private) => forbidden("its address is private, reserved or the host's own"),
         Failure::Refused(DenialReason::Bound) => forbidden("a bound of the sandbox's network is met"),
+        Failure::Refused(DenialReason::Certificate) => forbidden("its certificate is not valid"),
         Failure::Refused(DenialReason::Unreachable) | Failure::NoSuchName => {
             say(StatusCode::BAD_GATEWAY, &format!("{target} can't be reached: its name does not resolve"))
         }

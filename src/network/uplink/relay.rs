@@ -18,13 +18,14 @@ use crate::job::{DenialReason, Protocol};
 use crate::profile::Name;
 
 use super::bounds::Ticket;
+use super::carry::{Ends, carry};
 use super::denials::Flow;
 use super::reach;
 use super::state::{Admission, State};
 
 mod pass;
 
-pub(super) use pass::{Cut, pass};
+pub(super) use pass::{Cut, pass, revoked};
 
 /// Before trying again where there was no descriptor or no memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +68,7 @@ fn take(state: &Rc<State>, inside: TcpStream) {
     tokio::task::spawn_local(async move { relay(&state, inside, to, ticket).await });
 }
 
-async fn relay(state: &State, inside: TcpStream, to: SocketAddr, _ticket: Ticket) {
+async fn relay(state: &Rc<State>, inside: TcpStream, to: SocketAddr, _ticket: Ticket) {
     let by = match state.judge(to) {
         Ok(by) => by,
         Err((name, reason)) => {
@@ -86,14 +87,8 @@ async fn relay(state: &State, inside: TcpStream, to: SocketAddr, _ticket: Ticket
         Ok(outside) => {
             // Options that the kernel does not take leave a connection that works.
             reach::look_after(&inside).unwrap_or_default();
-            let ended = pass(state, &inside, &outside, to, &by).await;
-            if let Err(cut) = ended {
-                if cut == Cut::Bound {
-                    count(state, by.name(), to, DenialReason::Bound);
-                }
-                reach::reset(inside);
-                reach::reset(outside);
-            }
+            let protocol = Protocol::Tcp;
+            carry(state, Ends { inside, outside, first: Vec::new(), to, by, asked: None, protocol }).await;
         }
         Err(_) => {
             count(state, by.name(), to, DenialReason::Unreachable);

@@ -16,7 +16,9 @@ use super::denials::{Denials, Flow};
 use super::learned::Table;
 use super::reach::{self, Way};
 use super::resolver::Upstream;
+use super::secrets::Secrets;
 use super::{Doors, Refused};
+use crate::network::secrets::Granted;
 
 /// How long an address is good after the answer that named it has expired: programs connect a while after they
 /// have asked, and some keep answers a little longer than they should.
@@ -34,6 +36,8 @@ pub(super) struct State {
     pub(super) bounds: Rc<Bounds>,
     /// Name servers.
     pub(super) upstream: Upstream,
+    /// Secrets, where there are any.
+    pub(super) secrets: Option<Secrets>,
 }
 
 /// Why a connection is allowed.
@@ -56,7 +60,12 @@ impl Admission {
 }
 
 impl State {
-    pub(super) fn new(policy: AllowList, doors: Box<dyn Doors>, upstream: Upstream) -> Rc<Self> {
+    pub(super) fn new(
+        policy: AllowList,
+        doors: Box<dyn Doors>,
+        upstream: Upstream,
+        secrets: Option<Granted>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             bounds: Rc::new(Bounds::new(&policy)),
             policy: RefCell::new(policy),
@@ -65,6 +74,7 @@ impl State {
             doors: RefCell::new(doors),
             denials: Denials::default(),
             upstream,
+            secrets: secrets.map(Secrets::new),
         })
     }
 
@@ -106,6 +116,11 @@ impl State {
         learned.map_err(|_| DenialReason::Unreachable)?;
         self.learned.borrow_mut().put(name, address, lifetime);
         Ok(())
+    }
+
+    /// The names that are known to have this address now.
+    pub(super) fn names_of(&self, address: IpAddr) -> Vec<Name> {
+        self.learned.borrow().names(address).cloned().collect()
     }
 
     /// Whether a name may resolve to this address.

@@ -137,9 +137,11 @@ proptest! {
         connections in proptest::option::of(1u32..),
         bytes in bounds(),
         bytes_per_second in bounds(),
+        secret in proptest::option::of("[a-z]{1,8}"),
     ) {
         let allow_private = if excepted { vec!["10.1.0.0/16".parse().unwrap()] } else { Vec::new() };
-        let list = AllowList { allow, allow_private, connections, bytes, bytes_per_second };
+        let secrets = secret.into_iter().map(|name| ("TOKEN".to_owned(), name)).collect();
+        let list = AllowList { allow, allow_private, connections, bytes, bytes_per_second, secrets };
         let network = Network::Allow(Box::new(list));
         let written = serde_json::to_value(&network).unwrap();
         prop_assert_eq!(&from_toml(&written), &network);

@@ -6,7 +6,7 @@
 use rusqlite_migration::{M, Migrations};
 
 /// Steps from nothing to the newest version, which is their number.
-pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(NETWORK)];
+pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(NETWORK), M::up(SECRETS)];
 
 /// The newest version.
 pub(super) const VERSION: usize = STEPS.len();
@@ -18,6 +18,10 @@ pub(super) fn migrations() -> Migrations<'static> {
 
 /// What a session can reach, in postcard; nothing where it is as its profile says.
 const NETWORK: &str = "ALTER TABLE sessions ADD COLUMN network BLOB;";
+
+/// A list (variant 2) says at its end which secrets there are: none, in what was stored before.
+const SECRETS: &str =
+    "UPDATE sessions SET network = CAST(network || x'00' AS BLOB) WHERE substr(network, 1, 1) = x'02';";
 
 /// Numbers that are 64 bits wide and unsigned are stored as the signed ones with the same bits. Lists and
 /// maps are postcard.

@@ -13,7 +13,7 @@ use rusqlite_migration::Migrations;
 use tempfile::TempDir;
 
 use super::*;
-use crate::profile::{Limits, Network};
+use crate::profile::{AllowList, Limits, Network};
 use crate::session::record::tests::{limits, record};
 use crate::session::state::Status;
 
@@ -340,7 +340,27 @@ INSERT INTO execs VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, x'01027368'
 INSERT INTO snapshots VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, NULL, 31, 32, 33, 0);
 INSERT INTO contexts VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, 'python', 1);
 ",
+    "
+INSERT INTO sessions VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', '1000', 1, x'010462617368', 'session',
+    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, x'00', x'010161016200', 1, 2, 3, 4, 5, 6, NULL, 'stopped', 0, 8, x'02000000000000');
+INSERT INTO execs VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, x'01027368', 1, 24, 80, 22,
+    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, NULL);
+INSERT INTO snapshots VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, NULL, 31, 32, 33, 0);
+INSERT INTO contexts VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, 'python', 1);
+",
 ];
+
+#[test]
+fn a_list_of_before_there_were_secrets_has_none() {
+    let directory = directory();
+    let mut connection = Connection::open(directory.path().join(open::FILE)).unwrap();
+    Migrations::from_slice(&schema::STEPS[..2]).to_latest(&mut connection).unwrap();
+    connection.execute_batch(&OF_VERSIONS[1].replace("x'01');", "x'02000000000107');")).unwrap();
+    drop(connection);
+    let sessions = block_on(async { Database::open(directory.path()).unwrap().sessions().await.unwrap() });
+    let list = AllowList { bytes_per_second: Some(7), ..AllowList::default() };
+    assert_eq!(sessions[0].network, Some(Network::Allow(Box::new(list))));
+}
 
 #[test]
 fn records_of_every_version_are_read() {
@@ -358,7 +378,8 @@ fn records_of_every_version_are_read() {
             assert_eq!((&*session.runtimes, session.limits.stack_bytes), (&["bash".to_owned()][..], 21));
             assert_eq!(session.labels, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
             assert_eq!((session.status, session.saved), (Status::Stopped, Some(8)));
-            assert_eq!(session.network, (version > 0).then_some(Network::Loopback));
+            let network = [None, Some(Network::Loopback), Some(Network::Allow(Box::default()))];
+            assert_eq!(session.network, network[version]);
             let execs = database.execs(session.id).await.unwrap();
             assert_eq!((&*execs[0].argv, execs[0].terminal), (&["sh".to_owned()][..], Some((24, 80))));
             assert_eq!(database.snapshots(session.id).await.unwrap()[0].files, 33);

@@ -10,9 +10,11 @@ use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 
 use super::dial::Dialled;
-use super::metered::Metered;
 use super::target::{Target, TargetHost};
 use super::{FIELDS, HEAD};
+use crate::job::Protocol;
+use crate::network::uplink::denials::Flow;
+use crate::network::uplink::metered::Metered;
 use crate::network::uplink::state::State;
 
 /// Fields that are between two neighbours only (RFC 9110, 7.6.1), and what tells a proxy from a server.
@@ -39,7 +41,10 @@ pub(super) async fn forward(
     *request.version_mut() = hyper::Version::HTTP_11;
     strip(request.headers_mut());
     request.headers_mut().insert(HOST, host_field(target));
-    let outside = Metered::new(dialled, Rc::clone(state));
+    let Dialled { stream, to, by } = dialled;
+    let name = by.name().map(ToString::to_string);
+    let flow = Flow { name, address: Some(to.ip()), port: Some(to.port()), protocol: Protocol::Proxy };
+    let outside = Metered::new(stream, flow, Rc::clone(state));
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD)
         .max_headers(FIELDS)
@@ -54,7 +59,8 @@ pub(super) async fn forward(
     Ok(response)
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// Takes out what is between two neighbours only.
+pub(in crate::network::uplink) fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -11,14 +11,14 @@ use crate::profile::Name;
 
 /// Whom a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) host: TargetHost,
-    pub(super) port: u16,
+pub(in crate::network::uplink) struct Target {
+    pub(in crate::network::uplink) host: TargetHost,
+    pub(in crate::network::uplink) port: u16,
 }
 
 /// A host, by name or by address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TargetHost {
+pub(in crate::network::uplink) enum TargetHost {
     Named(Name),
     Address(IpAddr),
 }
@@ -50,6 +50,28 @@ impl Target {
             (None, _) => Ok(target),
             (Some(host), None) if agrees(host) => Ok(target),
             (Some(_), None) => Err("the Host field names another than the request's target"),
+            (Some(_), Some(_)) => Err("the request has more than one Host field"),
+        }
+    }
+
+    /// Whether a request that came over TLS is for this one, in every place where it says so.
+    pub(in crate::network::uplink) fn is_that_of<B>(&self, request: &Request<B>) -> Result<(), &'static str> {
+        let is_this = |authority: &Authority| Self::named(authority, Some(443)).as_ref() == Some(self);
+        let is_agreed = match (request.uri().scheme_str(), request.uri().authority()) {
+            _ if request.method() == Method::CONNECT => return Err("the host is no proxy"),
+            (None, None) => true,
+            (Some("https"), Some(authority)) => is_this(authority),
+            _ => false,
+        };
+        if !is_agreed {
+            return Err("the request's target is another host than TLS was asked for");
+        }
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let authority = |host: &hyper::header::HeaderValue| host.to_str().ok()?.parse::<Authority>().ok();
+        match (hosts.next(), hosts.next()) {
+            (None, _) => Err("the request has no Host field"),
+            (Some(host), None) if authority(host).is_some_and(|host| is_this(&host)) => Ok(()),
+            (Some(_), None) => Err("the Host field names another than TLS was asked for"),
             (Some(_), Some(_)) => Err("the request has more than one Host field"),
         }
     }
@@ -106,6 +128,44 @@ mod tests {
             ("POST", "http://198.35.26.96/", &["198.35.26.96:80"], "198.35.26.96:80"),
         ] {
             assert_eq!(target(method, uri, hosts).as_deref(), Ok(expected), "{method} {uri}");
+        }
+    }
+
+    #[test]
+    fn what_came_over_tls_is_for_the_host_that_tls_was_asked_for() {
+        let is_fit = |method: &str, uri: &str, hosts: &[&str], port| {
+            let mut request = Request::builder().method(method).uri(uri);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let target = Target { host: TargetHost::Named("a.example".parse().unwrap()), port };
+            target.is_that_of(&request.body(()).unwrap()).is_ok()
+        };
+        for (method, uri, hosts, port) in [
+            ("GET", "/x?y", &["a.example"][..], 443),
+            ("POST", "/", &["A.Example:443"], 443),
+            ("GET", "/", &["a.example:8443"], 8443),
+            ("GET", "https://a.example/", &["a.example"], 443),
+            ("OPTIONS", "*", &["a.example"], 443),
+        ] {
+            assert!(is_fit(method, uri, hosts, port), "{method} {uri} {hosts:?}");
+        }
+        for (method, uri, hosts, port) in [
+            ("GET", "/", &[][..], 443),
+            ("GET", "/", &["b.example"], 443),
+            ("GET", "/", &["a.example", "a.example"], 443),
+            ("GET", "/", &["a.example", "b.example"], 443),
+            ("GET", "/", &["a.example@b.example"], 443),
+            ("GET", "/", &["a.example:8443"], 443),
+            ("GET", "/", &["a.example"], 8443),
+            ("GET", "/", &["a.example b.example"], 443),
+            ("GET", "/", &[""], 443),
+            ("GET", "https://b.example/", &["a.example"], 443),
+            ("GET", "https://a.example/", &["b.example"], 443),
+            ("GET", "http://a.example/", &["a.example"], 443),
+            ("CONNECT", "a.example:443", &["a.example"], 443),
+        ] {
+            assert!(!is_fit(method, uri, hosts, port), "{method} {uri} {hosts:?}");
         }
     }
 

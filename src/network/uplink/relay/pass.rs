@@ -54,7 +54,8 @@ pub(in crate::network::uplink) async fn pass(
     }
 }
 
-async fn revoked(state: &State, to: SocketAddr, by: &Admission) {
+/// Waits until the policy is another that does not allow the connection.
+pub(in crate::network::uplink) async fn revoked(state: &State, to: SocketAddr, by: &Admission) {
     let mut replaced = state.replaced();
     while state.still_admits(to, by) {
         if replaced.changed().await.is_err() {

@@ -10,11 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::dial::Dialled;
-use crate::job::{DenialReason, Protocol};
-use crate::network::uplink::bounds::Leave;
-use crate::network::uplink::denials::Flow;
-use crate::network::uplink::state::State;
+use super::bounds::Leave;
+use super::denials::Flow;
+use super::state::State;
+use crate::job::DenialReason;
 
 /// A connection out of the sandbox that is kept to the bounds on bytes.
 pub(super) struct Metered {
@@ -27,10 +26,7 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(dialled: Dialled, state: Rc<State>) -> Self {
-        let Dialled { stream, to, by } = dialled;
-        let name = by.name().map(ToString::to_string);
-        let flow = Flow { name, address: Some(to.ip()), port: Some(to.port()), protocol: Protocol::Proxy };
+    pub(super) fn new(stream: TcpStream, flow: Flow, state: Rc<State>) -> Self {
         Self { stream, state, flow, reading: None, writing: None }
     }
 }
