@@ -18,6 +18,7 @@ use crate::session::Sessions;
 
 pub mod answer;
 pub mod checks;
+pub mod dependencies;
 pub mod events;
 pub mod inquiry;
 pub mod metrics;

@@ -10,12 +10,13 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use crate::job::{DeniedFlow, Ending, EnforcedBy, Path};
+use crate::plan::tree::{Ecosystem, TreeAt, TreeKey};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
 
 pub use crate::launcher::protocol::{
-    ExecPurpose, NO_NETWORK, NO_SLOT, Reach, SessionEvent, SessionKey, SessionRequest,
+    ExecPurpose, NO_NETWORK, NO_SLOT, NO_TREE, Reach, SessionEvent, SessionKey, SessionRequest,
 };
 pub use namespace::Keeper;
 
@@ -47,6 +48,10 @@ pub struct Order {
     pub fresh: bool,
     /// What it can reach, where that is less than its profile allows.
     pub network: Option<Network>,
+    /// What was installed for it.
+    pub trees: Vec<TreeAt>,
+    /// What installs in it, where it is made for that.
+    pub installer: Option<Ecosystem>,
 }
 
 /// A program that was given its job.
@@ -171,6 +176,16 @@ impl Backend {
     pub async fn reload(&self) -> Result<(), BackendError> {
         match self {
             Self::Namespace(backend) => backend.reload().await,
+        }
+    }
+
+    /// Whether a tree is in memory, where sandboxes can see it; where it is not and comes along, it is afterwards.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`]; [`BackendError::Failed`] where there is no room for it.
+    pub async fn tree(&self, key: TreeKey, given: Option<&[u8]>) -> Result<bool, BackendError> {
+        match self {
+            Self::Namespace(backend) => backend.tree(key, given).await,
         }
     }
 

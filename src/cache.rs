@@ -1,4 +1,4 @@
-//! What compile stages made, to be used again by jobs that would make the same.
+//! What compile stages and installers made, to be used again by jobs that would make the same.
 //!
 //! ```text
 //!  job ─▶ key ─▶ is it being made? ──yes─▶ wait for it ─▶ hit
@@ -30,6 +30,8 @@ mod flight;
 mod index;
 mod store;
 
+pub mod trees;
+
 use entry::Entry;
 use flight::{Flight, Flights, Landed, Place};
 use key::Key;
@@ -46,6 +48,8 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Shared {
+    /// Name of its directory in the one that is configured.
+    name: &'static str,
     settings: Mutex<Arc<Settings>>,
     /// The store that is open, and the settings by which it was opened. Opening takes time: only where
     /// blocking is allowed.
@@ -131,7 +135,13 @@ impl Cache {
     /// opened before it is used.
     #[must_use]
     pub fn new(section: &Section) -> Self {
+        Self::named("compile", section)
+    }
+
+    /// The same for other results, in a directory of this name.
+    fn named(name: &'static str, section: &Section) -> Self {
         let shared = Shared {
+            name,
             settings: Mutex::new(Settings::of(section)),
             store: Mutex::new(None),
             flights: Flights::default(),
@@ -227,6 +237,11 @@ impl Cache {
         count(&self.shared.counts.misses, 1);
     }
 
+    /// A result was given without asking.
+    fn used(&self) {
+        count(&self.shared.counts.hits, 1);
+    }
+
     /// Waits until everything that was made is kept.
     pub async fn settle(&self) {
         loop {
@@ -247,8 +262,12 @@ impl Claim {
 
     /// Gives the result to those who wait for it, and keeps it, in the background.
     pub fn keep(self, entry: Entry) {
+        self.keep_shared(Arc::new(entry));
+    }
+
+    /// The same with a result that others have as well.
+    pub fn keep_shared(self, entry: Arc<Entry>) {
         let Self { flight, shared } = self;
-        let entry = Arc::new(entry);
         flight.land(Landed::Entry(Arc::clone(&entry)));
         let bytes = entry.bytes();
         let most = shared.settings().entry_bytes.saturating_mul(LARGEST_WAITING);
@@ -294,7 +313,7 @@ impl Shared {
         *open = None;
         self.measure(None);
         let directory = settings.directory.as_deref()?;
-        match Store::open(directory, settings.bytes) {
+        match Store::open(directory, self.name, settings.bytes) {
             Ok(store) => {
                 let store = Arc::new(store);
                 self.measure(Some(&store));
@@ -357,9 +376,9 @@ impl Shared {
         if !settings.said.swap(true, Ordering::Relaxed) {
             let directory = settings.directory.as_deref().unwrap_or(std::path::Path::new(""));
             tracing::warn!(
-                "the compile cache in {} does not work as it should; jobs compile without it, and this is not said \
-                 again: {error}",
-                directory.display()
+                "the cache {}/{} does not work as it should; jobs do without it, and this is not said again: {error}",
+                directory.display(),
+                self.name
             );
         }
     }

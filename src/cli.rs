@@ -13,6 +13,7 @@ mod arguments;
 pub mod bench;
 mod client;
 mod collect;
+mod dependencies;
 mod doctor;
 mod embedded;
 pub mod exit;
@@ -44,7 +45,7 @@ enum Command {
     Run(Box<arguments::Arguments>),
     /// Keep sandboxes: run programs in one and the same, look at its files, come back later
     #[command(after_long_help = session::HELP, visible_alias = "s")]
-    Session(session::Arguments),
+    Session(Box<session::Arguments>),
     /// Run a coding agent, or any program of this host, on a real directory, and let it reach what is named
     #[command(after_long_help = agent_help())]
     Agent(Box<agent::Arguments>),

@@ -12,12 +12,14 @@ use crate::profile::{self, OutOfRange, Profile};
 use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManifest};
 use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
+use dependencies::{Dependencies, DependenciesError};
 use network::{Network, NetworkError};
 use secrets::{Secret, SecretsError};
 use sessions::{Sessions, SessionsError};
 
 pub mod cache;
 pub mod clients;
+pub mod dependencies;
 pub mod network;
 mod place;
 mod pool;
@@ -44,6 +46,8 @@ pub struct Config {
     pub network: Network,
     /// Secrets by name, of which profiles say who has them.
     pub secrets: BTreeMap<String, Secret>,
+    /// Packages that jobs and sessions ask for.
+    pub dependencies: Dependencies,
     /// The launcher.
     pub launcher: Launcher,
     /// Sandboxes that wait.
@@ -164,6 +168,9 @@ pub enum ConfigError {
     /// Secrets can't be as they are asked for.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
+    /// Packages can't be installed as they are to be.
+    #[error(transparent)]
+    Dependencies(#[from] DependenciesError),
     /// Sessions can't be as they are asked for.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
@@ -233,6 +240,7 @@ impl ConfigError {
             Self::Cache(error) => error.key().to_owned(),
             Self::Network(error) => error.key().to_owned(),
             Self::Secrets(error) => error.key(),
+            Self::Dependencies(error) => error.key(),
             Self::Sessions(error) => error.key().to_owned(),
             Self::Client(error) => error.key.clone(),
             Self::NoDefaultProfile => "profiles".to_owned(),
@@ -289,6 +297,7 @@ impl Config {
             cache: section("cache", raw.cache)?,
             network: section("network", raw.network)?,
             secrets,
+            dependencies: section("dependencies", raw.dependencies)?,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
             clients: Clients::new(clients, sessions.sessions_per_client),
@@ -317,6 +326,7 @@ impl Config {
         self.cache.check()?;
         self.network.check()?;
         secrets::check(&self.secrets, &self.profiles)?;
+        self.dependencies.check(&self.profiles)?;
         self.sessions.check()?;
         self.clients.check(&self.profiles)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
@@ -353,6 +363,7 @@ struct Raw {
     cache: Value,
     network: Value,
     secrets: BTreeMap<String, Value>,
+    dependencies: Value,
     launcher: Value,
     pool: Value,
     sessions: Value,

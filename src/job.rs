@@ -5,15 +5,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::tree::TreeAt;
 use crate::plan::{Cause, FilePath, Step};
 use crate::profile::{Limits, Network, Policy};
 
+mod install;
 pub mod text;
 mod verdict;
 
+pub use install::Install;
 pub use verdict::{signal_name, verdict};
 
 /// One run of one program, checked and complete.
@@ -25,6 +29,10 @@ pub struct Job {
     pub runtime: String,
     /// Name of the profile.
     pub profile: String,
+    /// What is installed for it first.
+    pub install: Option<Arc<Install>>,
+    /// Whether that is all that is wanted of it.
+    pub only_installs: bool,
     /// How to compile, for languages that are compiled.
     pub compile: Option<StageRequest>,
     /// How to run.
@@ -112,6 +120,8 @@ pub struct InputFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
+    /// Installs packages.
+    Prepare,
     /// Makes the program out of the sources.
     Compile,
     /// Runs the program.
@@ -148,6 +158,8 @@ pub enum Status {
     Cancelled,
     /// Of a whole job: its compile stage did not end well, so there was nothing to run.
     CompileFailed,
+    /// Of a whole job: what it needs could not be installed, so nothing of it ran.
+    PrepareFailed,
 }
 
 /// Which mechanism holds the limits on this host.
@@ -401,9 +413,13 @@ pub struct StageResult {
 /// What became of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// The prepare stage, where something was to be installed.
+    pub prepare: Option<StageResult>,
+    /// What was installed.
+    pub trees: Vec<TreeAt>,
     /// The compile stage, for languages that are compiled.
     pub compile: Option<StageResult>,
-    /// The run stage; absent where compiling failed.
+    /// The run stage; absent where a stage before it failed.
     pub run: Option<StageResult>,
     /// Files that the patterns matched.
     pub files: Vec<OutputFile>,
@@ -422,9 +438,9 @@ pub struct Outcome {
 /// Time of a job that is the sandbox's, not the program's, in microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overhead {
-    /// In the queue, and until it was known whether the compile stage must run: an equal job may be at it.
+    /// In the queue, and until it was known whether a stage must run: an equal job may be at it.
     pub queue_us: u64,
-    /// From there to the moment at which everything is at hand that the program needs, of both stages.
+    /// From there to the moment at which everything is at hand that the program needs, of all stages.
     pub prepare_us: u64,
     /// From there to the program's first instruction.
     pub start_us: u64,
@@ -444,7 +460,13 @@ impl Outcome {
     /// Status of the whole job.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.run.as_ref().map_or(Status::CompileFailed, |run| run.status)
+        match (&self.run, &self.compile) {
+            (Some(run), _) => run.status,
+            (None, Some(_)) => Status::CompileFailed,
+            (None, None) if self.trees.is_empty() => Status::PrepareFailed,
+            // Nothing else was wanted of it.
+            (None, None) => Status::Ok,
+        }
     }
 }
 
@@ -475,8 +497,8 @@ pub enum Event {
     Started,
     /// A stage begins.
     Stage(Stage),
-    /// The compile stage begins, and does not run: what it made for an earlier job is there.
-    Cached,
+    /// A stage begins, and does not run: what it made for an earlier job is there.
+    Cached(Stage),
     /// The program wrote to standard output.
     Stdout(Vec<u8>),
     /// The program wrote to standard error.

@@ -6,6 +6,7 @@
 
 pub mod files;
 pub mod real;
+pub mod tree;
 pub mod workspace;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub struct Template {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Real directories of the host, for a template that has one sandbox only.
     pub real: Option<real::Real>,
+    /// Directories besides those that every sandbox has, for what is mounted on them.
+    pub directories: Vec<PathBuf>,
 }
 
 /// A host path that is visible inside.
@@ -49,6 +52,8 @@ pub struct Jail {
     pub workspace: Option<workspace::Overlay>,
     /// Whether its template has all that it can write already: it is that of real directories.
     pub furnished: bool,
+    /// Where trees are mounted that it may read, in the order in which they come along.
+    pub trees: Vec<tree::Ecosystem>,
 }
 
 /// What one sandbox has besides what all of its runtime have, in a memory file that init reads.
@@ -270,6 +275,8 @@ pub struct Wanted {
     /// Whether what is handed out must stand for the whole directory: what files alone do not tell, such
     /// as an empty directory, is then told as left out.
     pub whole: bool,
+    /// Directory below `/workspace` that is handed out as a [tree] in place of what the patterns match.
+    pub tree: Option<FilePath>,
 }
 
 /// What stands before each file that is handed out, or in its place.
@@ -293,6 +300,18 @@ pub enum Found {
     },
     /// Nothing follows.
     End,
+    /// Of a tree: a directory that has nothing in it.
+    Directory {
+        /// Path below the top of the tree.
+        path: Vec<u8>,
+    },
+    /// Of a tree: a symbolic link.
+    Link {
+        /// Path below the top of the tree.
+        path: Vec<u8>,
+        /// What it says.
+        target: Vec<u8>,
+    },
 }
 
 /// Why a file that matched is left out.

@@ -34,12 +34,19 @@ pub struct Profile {
     pub seccomp: String,
     /// What a refused system call does to the program.
     pub denied_syscall: DeniedSyscall,
+    /// Whether those who use it may have packages installed.
+    #[serde(default = "yes")]
+    pub dependencies: bool,
     /// Limits of the compile stage.
     pub compile: Limits,
     /// Limits of the run stage.
     pub run: Limits,
     /// The most that a request may ask for, in either stage.
     pub maximum: Limits,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What a program meets under a profile, besides its limits.

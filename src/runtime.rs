@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::tree::Ecosystem;
+
 mod command;
 mod kernels;
 mod languages;
@@ -58,6 +60,19 @@ pub struct Language {
     pub nix_packages: Vec<String>,
     /// Known versions, oldest first.
     pub versions: Vec<VersionEntry>,
+}
+
+impl Language {
+    /// Whose packages its programs can use.
+    #[must_use]
+    pub fn ecosystem(&self) -> Option<Ecosystem> {
+        match self.program.as_str() {
+            "python" => Some(Ecosystem::Python),
+            // TypeScript runs on it as well.
+            "node" => Some(Ecosystem::Npm),
+            _ => None,
+        }
+    }
 }
 
 /// A command line with placeholders: `{program}`, `{main}`, `{stem}`, `{sources}`, `{flags}`,

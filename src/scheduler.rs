@@ -7,7 +7,7 @@
 //!  queued ──cancel──▶ ended: Fault::Cancelled
 //!    │  a slot and memory are free, the client is below its bound, and it is its turn
 //!    ▼
-//!  running: ask the cache ─▶ open ─▶ files ─▶ compile, unless it is cached ─▶ run ─▶ hand out files
+//!  running: have packages installed ─▶ ask the cache ─▶ open ─▶ files ─▶ compile, unless it is cached ─▶ run ─▶ hand out files
 //!    │                  cancel kills the stage; the verdict says so
 //!    ▼
 //!  ended: Event::Finished, or a Fault
@@ -19,6 +19,7 @@
 mod compile;
 mod drive;
 mod output;
+mod prepare;
 mod queue;
 
 pub mod selftest;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::backend::{Backend, BackendError, clock_us};
 use crate::cache::Cache;
+use crate::cache::trees::Trees;
 use crate::config::clients::Quota;
 use crate::config::{Config, Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
@@ -57,6 +59,7 @@ pub struct Scheduler {
 struct Shared {
     backend: Backend,
     cache: Cache,
+    trees: Trees,
     state: Mutex<State>,
     /// Told whenever a job ends.
     ended: Notify,
@@ -160,6 +163,9 @@ pub enum Fault {
     /// The job was cancelled before it began.
     #[error("cancelled before it began")]
     Cancelled,
+    /// There is no room for what is to be installed; the text is for the client.
+    #[error("{0}")]
+    NoRoom(String),
     /// An input file could not be written.
     #[error("file {index}: {reason}")]
     Input {
@@ -230,7 +236,8 @@ impl Scheduler {
             cancels: HashMap::new(),
         };
         let (cache, state) = (Cache::new(&config.cache), Mutex::new(state));
-        Self { shared: Arc::new(Shared { backend, cache, state, ended: Notify::new() }) }
+        let trees = Trees::new(backend.clone(), config);
+        Self { shared: Arc::new(Shared { backend, cache, trees, state, ended: Notify::new() }) }
     }
 
     /// Takes a job of a client, which may have what its quota says.
@@ -299,6 +306,12 @@ impl Scheduler {
         self.shared.cache.start();
     }
 
+    /// What installers made.
+    #[must_use]
+    pub fn trees(&self) -> &Trees {
+        &self.shared.trees
+    }
+
     /// What the cache of compile stages has done and has.
     #[must_use]
     pub fn cache_stats(&self) -> CacheStats {
@@ -329,6 +342,7 @@ impl Scheduler {
             self.shared.start_what_fits(&mut state);
         }
         self.shared.cache.configure(&config.cache);
+        self.shared.trees.configure(config);
         Ok(self.shared.backend.reload().await?)
     }
 
@@ -359,7 +373,8 @@ impl Scheduler {
             self.wait_until_idle().await;
         }
         // What was made last may be lost, but need not be.
-        tokio::time::timeout(LAST_WRITES, self.shared.cache.settle()).await.ok();
+        let written = async { tokio::join!(self.shared.cache.settle(), self.shared.trees.settle()) };
+        tokio::time::timeout(LAST_WRITES, written).await.ok();
     }
 
     async fn wait_until_idle(&self) {
@@ -395,7 +410,7 @@ impl Shared {
             let (shared, outputs) = (Arc::clone(self), state.bounds.outputs);
             tokio::spawn(async move {
                 let id = waiting.job.id.to_string();
-                drive::run(&shared.backend, &shared.cache, &client, waiting, outputs).await;
+                drive::run(&shared.backend, (&shared.cache, &shared.trees), &client, waiting, outputs).await;
                 let mut state = shared.state();
                 state.running -= 1;
                 state.memory_bytes -= memory;
@@ -427,7 +442,8 @@ impl Shared {
 
 fn memory_of(job: &Job) -> u64 {
     let compile = job.compile.as_ref().map_or(0, |stage| stage.limits.memory_bytes);
-    compile.max(job.run.limits.memory_bytes)
+    let install = job.install.as_ref().map_or(0, |install| install.stage.limits.memory_bytes);
+    compile.max(install).max(job.run.limits.memory_bytes)
 }
 
 fn three_quarters_of_memory() -> u64 {

@@ -17,9 +17,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
-use crate::backend::{Backend, BackendError, Keeper, NO_SLOT, SessionEvent, SessionRequest};
+use crate::backend::{Backend, BackendError, Keeper, NO_SLOT, NO_TREE, SessionEvent, SessionRequest};
+use crate::cache::key::Key;
+use crate::cache::trees::Trees;
 use crate::config::Config;
 use crate::config::clients::Quota;
+use crate::plan::tree::TreeAt;
 
 mod attach;
 pub mod database;
@@ -62,6 +65,7 @@ pub struct Sessions {
 struct Shared {
     backend: Backend,
     database: Database,
+    trees: Trees,
     /// Where saved workspaces are.
     directory: PathBuf,
     config: RwLock<Arc<Config>>,
@@ -106,9 +110,11 @@ impl Sessions {
     /// The records can't be read.
     pub async fn open(backend: Backend, config: Arc<Config>, directory: PathBuf) -> Result<Self, DatabaseError> {
         let database = Database::open(&directory)?;
+        let trees = Trees::new(backend.clone(), &config);
         let shared = Arc::new(Shared {
             backend,
             database,
+            trees,
             directory,
             config: RwLock::new(config),
             live: Mutex::new(BTreeMap::new()),
@@ -125,6 +131,7 @@ impl Sessions {
 
     /// Goes by another configuration from now on; sessions that live keep their limits.
     pub fn reconfigure(&self, config: Arc<Config>) {
+        self.shared.trees.configure(&config);
         *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
@@ -417,10 +424,13 @@ impl Shared {
             restarts: 0,
             cpus: None,
             network: new.network,
+            trees: new.trees,
             status: Status::Active,
             lost: false,
             saved: None,
         };
+        // They may have had to go for those of others since they were installed.
+        self.show_trees(&record.trees).await?;
         let live = self.admit(quota, &record)?;
         // Nobody finds it before it is there.
         let _making = live.gate.write().await;
@@ -430,6 +440,7 @@ impl Shared {
             limits: record.limits,
             origin: origin.map(|(id, snapshot)| (id.bytes(), snapshot)),
             reach,
+            trees: record.trees.clone(),
         };
         // Written down last: what the launcher has and nobody knows of is ended by the next daemon. What is
         // written down and not there would come back as a persistent session without its files.
@@ -453,6 +464,8 @@ impl Shared {
                 let (most, key) = (self.config().launcher.sandboxes, "launcher.sandboxes".to_owned());
                 SessionError::TooMany { what: "sandboxes", most, key }
             }
+            // They had to go for others just now: asked once more, they are there.
+            BackendError::Failed(reason) if reason == NO_TREE => SessionError::Unavailable,
             error => error.into(),
         }
     }
@@ -473,6 +486,17 @@ impl Shared {
         let live = Arc::new(Live::new(record.clone()));
         lives.insert(live.id, Arc::clone(&live));
         Ok(live)
+    }
+
+    /// Has packages of a session be where its sandbox sees them.
+    async fn show_trees(&self, trees: &[TreeAt]) -> Result<(), SessionError> {
+        for tree in trees {
+            if !self.trees.recall(Key::from_bytes(tree.key)).await? {
+                let reason = "its packages are not kept any more: they had to go for others";
+                return Err(SessionError::Refused(reason.to_owned()));
+            }
+        }
+        Ok(())
     }
 
     async fn pin(&self, live: &Live, cpus: &[u32]) -> Result<(), SessionError> {

@@ -67,6 +67,8 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
                 warm,
                 fresh,
                 reach,
+                trees: Vec::new(),
+                installer: None
             }
         ),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.run }),

@@ -35,9 +35,9 @@ const ORDER: [&str; 16] = [
 const NARROWER: [(&str, &[&str], &str); 12] = [
     ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
-    ("runtime", &[], "a noun: data, and the choice among them"),
+    ("runtime", &["plan"], "a noun: data, and the choice among them"),
     ("job", &["plan", "profile"], "a noun: a request after it was checked, and its verdict"),
-    ("config", &["profile", "runtime"], "puts the nouns' defaults and a file together"),
+    ("config", &["plan", "profile", "runtime"], "puts the nouns' defaults and a file together"),
     ("jail", &["sys", "plan"], "what runs next to the program knows nothing of clients and configurations"),
     ("network", &["sys", "profile", "job", "jail"], "what an uplink does for one sandbox, whoever it belongs to"),
     (
@@ -47,12 +47,12 @@ const NARROWER: [(&str, &[&str], &str); 12] = [
     ),
     (
         "cache",
-        &["sys", "plan", "profile", "job", "config"],
-        "keeps bytes under keys, and knows neither sandboxes nor who asks",
+        &["sys", "plan", "profile", "job", "config", "backend"],
+        "keeps bytes under keys, has trees be where the backend shows them, and knows neither sandboxes nor who asks",
     ),
     (
         "session",
-        &["sys", "plan", "profile", "runtime", "job", "config", "backend"],
+        &["sys", "plan", "profile", "runtime", "job", "config", "backend", "cache"],
         "decides what becomes of a sandbox that stays, and leaves how to the backend; it moves output with calls of its own",
     ),
     (

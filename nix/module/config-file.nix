@@ -53,7 +53,15 @@ let
     launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
     # Absent, a client's number of sessions is that of all.
     clients = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.clients;
-    profiles = mapAttrs (_: profile: profile // { network = reach profile.network; }) cfg.profiles;
+    # Packages are allowed where nothing is said.
+    profiles = mapAttrs (
+      _: profile:
+      removeAttrs profile [ "dependencies" ]
+      // {
+        network = reach profile.network;
+      }
+      // lib.optionalAttrs (!profile.dependencies) { dependencies = false; }
+    ) cfg.profiles;
   }
   // lib.optionalAttrs (network != { }) { inherit network; }
   // lib.optionalAttrs (cfg.secrets != { }) {
@@ -61,6 +69,9 @@ let
     secrets = mapAttrs (
       name: one: one // { file = "/run/credentials/codesandbox-launcher.service/${name}"; }
     ) cfg.secrets;
+  }
+  // lib.optionalAttrs (cfg.dependencies.settings != { }) {
+    dependencies = cfg.dependencies.settings;
   }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
 

@@ -26,6 +26,7 @@ in
     ./sockets.nix
     ./slice.nix
     ./daemon.nix
+    ./dependencies.nix
     ./launcher.nix
     ./network.nix
     ./hardening.nix

@@ -176,6 +176,14 @@ let
             }
           )
         ) scalar
+        // {
+          dependencies = mkOption {
+            type = types.bool;
+            default = true;
+            example = false;
+            description = "Whether those who use it may have packages installed; see docs/DEPENDENCIES.md.";
+          };
+        }
         // mapAttrs (
           section: description:
           mkOption {

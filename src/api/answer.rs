@@ -40,7 +40,8 @@ pub fn response(about: &About, outcome: Outcome) -> RunResponse {
         runtime: about.runtime.clone(),
         profile: about.profile.clone(),
         secrets: about.secrets.clone(),
-        compile: outcome.compile.map(|result| StageResponse { cached: Some(result.cached), ..stage(result) }),
+        prepare: outcome.prepare.map(made),
+        compile: outcome.compile.map(made),
         run: outcome.run.map(stage),
         limits: LimitsInForce { limits: about.limits, enforced_by: outcome.enforced_by },
         files: outcome.files.into_iter().map(file).collect(),
@@ -57,7 +58,12 @@ pub fn text(bytes: Vec<u8>) -> (String, Encoding) {
     }
 }
 
-fn stage(result: StageResult) -> StageResponse {
+/// A stage that makes something for the next, and need not run where that is there.
+pub(super) fn made(result: StageResult) -> StageResponse {
+    StageResponse { cached: Some(result.cached), ..stage(result) }
+}
+
+pub(super) fn stage(result: StageResult) -> StageResponse {
     let (stdout, stdout_encoding) = text(result.stdout);
     let (stderr, stderr_encoding) = text(result.stderr);
     StageResponse {
@@ -175,6 +181,8 @@ pub(super) mod tests {
             cached: false,
         };
         Outcome {
+            prepare: None,
+            trees: vec![],
             compile: None,
             run: Some(run),
             files: vec![OutputFile { path: b"a.png".to_vec(), content: vec![0x89, b'P'], executable: false }],

@@ -115,8 +115,8 @@ impl Writer {
             }
             Ok(Event::Denied(flows)) if flows.is_empty() => Vec::new(),
             Ok(Event::Denied(flows)) => vec![StreamEvent::Denied { id, stage, denied: answer::denied(vec![], flows) }],
-            Ok(Event::Stage(next)) => self.begin(next, (next == Stage::Compile).then_some(false)),
-            Ok(Event::Cached) => self.begin(Stage::Compile, Some(true)),
+            Ok(Event::Stage(next)) => self.begin(next, (next != Stage::Run).then_some(false)),
+            Ok(Event::Cached(stage)) => self.begin(stage, Some(true)),
             Ok(Event::Finished(outcome)) => {
                 let mut events = self.rest();
                 events.push(StreamEvent::Finished(Box::new(answer::response(&self.about, *outcome))));
@@ -246,7 +246,7 @@ mod tests {
         let mut writer = Writer::new(answer::tests::about());
         for (event, tells) in [
             (Event::Stage(Stage::Compile), serde_json::json!({"event": "stage", "stage": "compile", "cached": false})),
-            (Event::Cached, serde_json::json!({"event": "stage", "stage": "compile", "cached": true})),
+            (Event::Cached(Stage::Compile), serde_json::json!({"event": "stage", "stage": "compile", "cached": true})),
             (Event::Stage(Stage::Run), serde_json::json!({"event": "stage", "stage": "run"})),
         ] {
             let mut told = serde_json::to_value(&writer.write(Ok(event))[0]).unwrap();
@@ -273,7 +273,7 @@ mod tests {
         let mut writer = Writer::new(about);
         for happened in [
             Ok(Event::Started),
-            Ok(Event::Cached),
+            Ok(Event::Cached(Stage::Prepare)),
             Ok(Event::Stage(Stage::Run)),
             Ok(Event::Stdout(b"a\nb\r\n".to_vec())),
             Ok(Event::Stderr(vec![0xff])),

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 use crate::job::JobId;
 use crate::scheduler::{Fault, Refused};
 
+use super::wire::StageResponse;
+
 /// Names the job in a header of every answer about one.
 pub const JOB_HEADER: &str = "codesandbox-job";
 
@@ -104,6 +106,8 @@ kinds! {
     RangeNotSatisfiable = "range-not-satisfiable", RANGE_NOT_SATISFIABLE, "The file has no such bytes";
     /// A field has a value that is not allowed.
     InvalidField = "invalid-field", UNPROCESSABLE_ENTITY, "A field is not valid";
+    /// What a session needs could not be installed.
+    PrepareFailed = "prepare-failed", UNPROCESSABLE_ENTITY, "Packages could not be installed";
     /// The path is for WebSockets.
     UpgradeRequired = "upgrade-required", UPGRADE_REQUIRED, "This is for WebSockets";
     /// The queue is full.
@@ -156,7 +160,9 @@ pub struct Problem {
     /// Selectors that resemble an unknown one, best first.
     pub near: Option<Box<[String]>>,
     /// The job that it is about.
-    pub job: Option<JobId>,
+    pub job: Option<Box<JobId>>,
+    /// What an installer said that did not do its work.
+    pub prepare: Option<Box<StageResponse>>,
     /// After how long it is worth trying again.
     pub retry_after: Option<Duration>,
 }
@@ -172,6 +178,7 @@ impl Problem {
             allowed: None,
             near: None,
             job: None,
+            prepare: None,
             retry_after: matches!(kind, Kind::Stopping | Kind::Unavailable).then_some(RETRY_UNAVAILABLE),
         }
     }
@@ -191,7 +198,7 @@ impl Problem {
     /// The same, about a job.
     #[must_use]
     pub fn of_job(self, job: &JobId) -> Self {
-        Self { job: Some(job.clone()), ..self }
+        Self { job: Some(Box::new(job.clone())), ..self }
     }
 
     /// Its JSON form.
@@ -205,7 +212,8 @@ impl Problem {
             field: self.field.clone(),
             allowed: self.allowed.as_deref().cloned(),
             near: self.near.as_deref().map(<[String]>::to_vec),
-            id: self.job.as_ref().map(ToString::to_string),
+            id: self.job.as_ref().map(|job| job.to_string()),
+            prepare: self.prepare.clone(),
         }
     }
 }
@@ -236,6 +244,7 @@ impl From<&Fault> for Problem {
             Fault::Unavailable => Self::unavailable(),
             Fault::Stopping => Self::stopping(),
             Fault::Cancelled => Self::new(Kind::Cancelled, "it was cancelled before it began"),
+            Fault::NoRoom(reason) => Self::new(Kind::Unavailable, reason.clone()),
             Fault::Input { index, reason } => {
                 Self::field(format!("files[{index}].path"), format!("the file could not be written: {reason}"))
             }
@@ -319,6 +328,9 @@ pub struct ProblemDetails {
     /// The job that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// Of a session whose packages could not be installed: what became of the installer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<Box<StageResponse>>,
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use crate::plan::FilePath;
 use crate::profile::{LimitChanges, Limits, Policy, Profile};
 use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
 
-use super::network;
 use super::problem::{Kind, Problem};
 use super::wire::{FileRequest, RunRequest, RuntimeUsed};
+use super::{dependencies, network};
 
 /// Most patterns of files to hand out.
 pub const PATTERNS: usize = 32;
@@ -57,15 +57,24 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     let outputs = outputs(request.outputs.unwrap_or_default())?;
     let network = network::with_secrets(request.network, request.secrets, &profile.network, config)?;
 
+    let mut installs = dependencies::check(request.dependencies, &[choice.runtime], profile, config)?;
+    let install = installs.pop();
+
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     let flags = choice.variant.map_or(&[][..], |variant| &variant.flags);
     let program = Program { main: names[0], files: &names, flags };
-    let compile = choice.runtime.compile_line(&program, compile_limits.memory_bytes);
+    let mut compile = choice.runtime.compile_line(&program, compile_limits.memory_bytes);
     let mut run = choice.runtime.run_line(&program, run_limits.memory_bytes);
     let is_plain = args.is_empty() && env.is_empty() && names[0] == choice.runtime.language.main;
     let warm = config.pool.warm && fits_warm(choice.runtime, &run_limits, &profile.run, &env, is_plain);
     run.argv.extend(args);
     run.env.extend(env);
+    // An interpreter that has started already has not seen them.
+    let warm = warm && install.is_none();
+    if let Some(install) = &install {
+        let lines = [Some(&mut run), compile.as_mut()].into_iter().flatten();
+        lines.for_each(|line| dependencies::add_to_environment(&mut line.env, install.ecosystem));
+    }
     if let Some(line) = &compile {
         fits_in_a_stage("files", line, config.service.arguments_bytes)?;
     }
@@ -76,13 +85,15 @@ pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota:
     let secrets = profile.network.has_secrets().then(|| policy.network.variables());
     // What a compiler fetches may be another thing tomorrow.
     let is_closed = !network::leads_outside(&policy.network);
-    let may_be_cached = request.cache.unwrap_or(true) && compile.is_some() && is_closed;
+    let may_be_cached = request.cache.unwrap_or(true) && compile.is_some() && is_closed && install.is_none();
     let basis = may_be_cached.then(|| Basis { policy, toolchain: toolchain::of(choice.runtime) });
     let stage = |line: CommandLine, limits| StageRequest { argv: line.argv, env: line.env, limits };
     let job = Job {
         id: JobId::random(),
         runtime: choice.runtime.id.clone(),
         profile: profile_name,
+        install,
+        only_installs: false,
         compile: compile.map(|line| stage(line, compile_limits)),
         run: stage(run, run_limits),
         files: files.into_iter().map(|(_, file)| file).collect(),
@@ -314,7 +325,7 @@ pub(super) fn fits_in_a_stage(field: &str, line: &CommandLine, most: usize) -> R
     Ok(())
 }
 
-mod toolchain;
+pub(super) mod toolchain;
 
 #[cfg(test)]
 mod tests;

@@ -185,7 +185,7 @@ impl Followed {
             Ok(Event::Started) => self.state.metrics.started(self.submitted.elapsed()),
             Ok(Event::Finished(outcome)) => self.finished(outcome),
             Err(fault) => self.failed(fault),
-            Ok(Event::Stage(_) | Event::Cached | Event::Stdout(_) | Event::Stderr(_) | Event::Denied(_)) => {}
+            Ok(Event::Stage(_) | Event::Cached(_) | Event::Stdout(_) | Event::Stderr(_) | Event::Denied(_)) => {}
         }
         happened
     }
@@ -194,7 +194,13 @@ impl Followed {
         self.is_over = true;
         let total = self.received.elapsed();
         self.state.metrics.finished(&self.about.runtime, outcome, total);
-        let usage = outcome.run.as_ref().or(outcome.compile.as_ref()).map(|stage| stage.usage).unwrap_or_default();
+        let usage = outcome
+            .run
+            .as_ref()
+            .or(outcome.compile.as_ref())
+            .or(outcome.prepare.as_ref())
+            .map(|stage| stage.usage)
+            .unwrap_or_default();
         info!(
             job_id = %self.about.id, status = ?outcome.status(), total_us = total.as_micros(),
             wall_time_us = usage.wall_time_us, cpu_time_us = usage.cpu_time_us,

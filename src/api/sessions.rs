@@ -30,6 +30,7 @@ pub mod ports;
 pub mod snapshots;
 pub mod wire;
 
+mod packages;
 mod query;
 mod range;
 mod time;

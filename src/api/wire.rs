@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::job::{Denial, DeniedFlow, EnforcedBy, Path, Stage, Status};
 use crate::profile::{LimitChanges, Limits, NetworkForm};
 
+use super::dependencies::Dependencies;
 use super::fields;
 use super::problem::ProblemDetails;
 
@@ -47,6 +48,9 @@ pub struct RunRequest {
     /// Of the profile's secrets those that it is to have, by their variables; all whose hosts it reaches where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
+    /// Packages to install before anything runs, in a sandbox of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Dependencies>,
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<String>>,
@@ -80,7 +84,7 @@ pub struct FileRequest {
 pub struct RunResponse {
     /// Names the job here, in events and in the journal.
     pub id: String,
-    /// Status of the run stage, or `compile_failed` where there was nothing to run.
+    /// Status of the run stage, or `prepare_failed` or `compile_failed` where there was nothing to run.
     pub status: Status,
     /// What ran it.
     pub runtime: RuntimeUsed,
@@ -96,9 +100,12 @@ pub struct RunResponse {
     /// Variables that held placeholders of secrets; absent where its profile has no secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
+    /// The prepare stage, where packages were asked for: what their installer printed, and what was refused to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepare: Option<StageResponse>,
     /// The compile stage; null for languages that are not compiled.
     pub compile: Option<StageResponse>,
-    /// The run stage; null where compiling failed.
+    /// The run stage; null where a stage before it failed.
     pub run: Option<StageResponse>,
     /// Limits of the run stage.
     pub limits: LimitsInForce,
@@ -162,7 +169,7 @@ pub struct StageResponse {
     pub denied: Vec<Denied>,
     /// Why it had no network though it was to have one; null where it had what it was to have.
     pub network_error: Option<String>,
-    /// Of a compile stage, where it is always there: whether it did not run, because what it makes was
+    /// Of a prepare or compile stage, where it is always there: whether it did not run, because what it makes was
     /// known from an earlier one. All else is then told of that one, its usage too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<bool>,
@@ -263,7 +270,7 @@ pub enum StreamEvent {
         id: String,
         /// Which stage.
         stage: Stage,
-        /// Of a compile stage, where it is always there: whether it does not run, because what it makes
+        /// Of a prepare or compile stage, where it is always there: whether it does not run, because what it makes
         /// is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cached: Option<bool>,

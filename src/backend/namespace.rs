@@ -4,7 +4,7 @@
 //! name; when the connection breaks, every lease learns that its sandbox is gone, and the next
 //! [`Namespace::open`] connects anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use super::{BackendError, News, Order, Started, Tidings};
 use crate::jail::init::UnpackError;
 use crate::job::EnforcedBy;
-use crate::launcher::protocol::{MESSAGE_BYTES, Reach, Reply, Request, VERSION};
+use crate::launcher::protocol::{MESSAGE_BYTES, Reach, Reply, Request, TreeState, VERSION};
+use crate::plan::tree::{self, Part, TreeKey};
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
@@ -119,18 +120,42 @@ impl Namespace {
     pub(super) async fn open(&self, order: &Order) -> Result<Lease, BackendError> {
         let link = self.link()?;
         let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
-        let (sender, replies) = mpsc::unbounded_channel();
-        match locked(&link.routes).as_mut() {
-            Some(routes) => drop(routes.insert(lease, sender)),
-            None => return Err(BackendError::Gone),
-        }
+        let replies = link.answers_to(lease)?;
         let lease = Lease { id: lease, link, replies, open: true };
-        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh, network } = order.clone();
+        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh, network, trees, installer } = order.clone();
         let (reach, given) = reach(network.as_ref())?;
         // Nothing is waited for: the launcher does what it is asked for in order.
-        let request = Request::Open { lease: lease.id, runtime, profile, disk_bytes, disk_files, warm, fresh, reach };
+        let lease_id = lease.id;
+        let request = Request::Open {
+            lease: lease_id,
+            runtime,
+            profile,
+            disk_bytes,
+            disk_files,
+            warm,
+            fresh,
+            reach,
+            trees,
+            installer,
+        };
         lease.send(&request, &given.iter().map(AsFd::as_fd).collect::<Vec<_>>()).await?;
         Ok(lease)
+    }
+
+    pub(super) async fn tree(&self, key: TreeKey, given: Option<&[u8]>) -> Result<bool, BackendError> {
+        let link = self.link()?;
+        let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
+        let mut replies = link.answers_to(lease)?;
+        let size = given.map(tree_size).transpose()?;
+        let memory = given.map(|bytes| sealed(c"tree", bytes)).transpose()?;
+        let descriptors: Vec<BorrowedFd<'_>> = memory.iter().map(AsFd::as_fd).collect();
+        link.send(&Request::Tree { lease, key, size }, &descriptors).await?;
+        match replies.recv().await.ok_or(BackendError::Gone)?.0 {
+            Reply::Tree { state: TreeState::Ready, .. } => Ok(true),
+            Reply::Tree { state: TreeState::Absent, .. } => Ok(false),
+            Reply::Tree { state: TreeState::Failed(reason), .. } => Err(BackendError::Failed(reason)),
+            other => Err(unexpected(other)),
+        }
     }
 
     pub(super) async fn keep(&self) -> Result<(Keeper, mpsc::UnboundedReceiver<Tidings>), BackendError> {
@@ -159,6 +184,16 @@ impl Link {
         });
         tokio::spawn(Arc::clone(&link).read());
         Ok(link)
+    }
+
+    /// Where answers come that name this lease.
+    fn answers_to(&self, lease: u64) -> Result<mpsc::UnboundedReceiver<Answer>, BackendError> {
+        let (sender, replies) = mpsc::unbounded_channel();
+        match locked(&self.routes).as_mut() {
+            Some(routes) => drop(routes.insert(lease, sender)),
+            None => return Err(BackendError::Gone),
+        }
+        Ok(replies)
     }
 
     async fn send(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), BackendError> {
@@ -205,7 +240,7 @@ impl Link {
         };
         let (lease, last) = match &reply {
             Reply::Welcome { .. } | Reply::Session { .. } => return,
-            Reply::Closed { lease } | Reply::Failed { lease, .. } => (*lease, true),
+            Reply::Closed { lease } | Reply::Failed { lease, .. } | Reply::Tree { lease, .. } => (*lease, true),
             Reply::Started { lease, .. }
             | Reply::NotUnpacked { lease, .. }
             | Reply::Denied { lease, .. }
@@ -332,6 +367,27 @@ fn reach(network: Option<&Network>) -> Result<(Reach, Option<OwnedFd>), BackendE
     };
     let text = serde_json::to_vec(network).map_err(|error| BackendError::Failed(error.to_string()))?;
     Ok((Reach::Given, Some(sealed(c"network", &text)?)))
+}
+
+/// Bytes and files that a tree takes, in whole pages: directories and links take one each.
+fn tree_size(bytes: &[u8]) -> Result<(u64, u64), BackendError> {
+    const PAGE_BYTES: u64 = 4096;
+    let parts = tree::parts(bytes).map_err(|error| BackendError::Failed(error.to_string()))?;
+    let (mut pages, mut names) = (1, HashSet::new());
+    for part in &parts {
+        let (path, length) = match part {
+            Part::Directory(path) => (path, 0),
+            Part::File { path, content, .. } => (path, content.len() as u64),
+            Part::Link { path, target } => (path, target.len() as u64),
+        };
+        let path = path.as_bytes();
+        pages += length.div_ceil(PAGE_BYTES).max(1);
+        names.insert(path);
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        names.extend(ends.filter_map(|end| path.get(..end)));
+    }
+    let files = names.len() as u64;
+    Ok(((pages + files) * PAGE_BYTES, files))
 }
 
 fn encoded(value: &impl serde::Serialize) -> Result<Vec<u8>, BackendError> {

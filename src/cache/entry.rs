@@ -14,9 +14,9 @@ use crate::plan::Archive;
 
 const MAGIC: &[u8; 8] = b"CSBXcmp\n";
 /// Changes with every change of what is written, or how.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// What a compile stage made that ended well.
+/// What a compile stage or an installer made that ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// What it printed.
@@ -27,8 +27,37 @@ pub struct Entry {
     pub usage: Usage,
     /// System calls that it was refused.
     pub denied: Vec<Denial>,
-    /// All that stood below `/workspace` when it had ended.
+    /// All that stood below `/workspace` when it had ended; nothing of an installer.
     pub files: Archive,
+    /// What an installer made, in the form of [`crate::plan::tree`]; nothing of a compile stage.
+    #[serde(with = "whole")]
+    pub tree: Vec<u8>,
+}
+
+/// Bytes in one piece: one by one takes too long for so many.
+mod whole {
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 impl Entry {
@@ -36,7 +65,7 @@ impl Entry {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let files = self.files.files.iter().map(|file| file.content.len() + file.path.as_bytes().len());
-        (self.stdout.len() + self.stderr.len() + files.sum::<usize>()) as u64
+        (self.stdout.len() + self.stderr.len() + self.tree.len() + files.sum::<usize>()) as u64
     }
 
     /// Writes it down.
@@ -83,6 +112,7 @@ pub(super) mod tests {
             usage: Usage { wall_time_us: 9, ..Usage::default() },
             denied: vec![Denial { syscall: "mount".into(), argument: None, count: 2 }],
             files: Archive { files: vec![ArchivedFile { path, content: vec![1; size], executable: true }] },
+            tree: b"tree".to_vec(),
         }
     }
 

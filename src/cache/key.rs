@@ -12,7 +12,7 @@ use crate::profile::{Limits, Policy};
 use crate::sys::{self, fs};
 
 /// Changes with every change of what is hashed, or how.
-const ENCODING: u64 = 1;
+const ENCODING: u64 = 2;
 /// Files that package managers replace with every change: a header or a library that is upgraded
 /// in place is seen by these, where a compiler's own files stay as they are.
 const PACKAGE_DATABASES: [&str; 4] =
@@ -76,6 +76,9 @@ pub struct Ingredients<'a> {
     pub limits: &'a Limits,
     /// Size of the sandbox's disk, in bytes and in files: it may be larger than the stage's own limit.
     pub disk: (u64, u64),
+    /// What else bounds an installer's result: files and bytes of it, and the span of time for which it holds,
+    /// counted from 0. Nothing of a compile stage.
+    pub bounds: &'a [u64],
 }
 
 impl Ingredients<'_> {
@@ -112,6 +115,7 @@ impl Ingredients<'_> {
         hash.value(self.limits);
         hash.number(self.disk.0);
         hash.number(self.disk.1);
+        hash.list(self.bounds, |hash, bound| hash.number(*bound));
         Key(hash.0.finalize().into())
     }
 }

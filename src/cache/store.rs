@@ -1,7 +1,7 @@
 //! Entries on disk: one file each, in a directory of our own that nobody else can enter.
 //!
 //! ```text
-//!  compile/          mode 0700, made by us
+//!  compile/          mode 0700, made by us; `dependencies/` is another
 //!    a7/             first byte of the key
 //!      a72f…         an entry; its time of change is when it was used last
 //!      .new-…        one that is being written, locked by who writes it
@@ -28,12 +28,10 @@ use super::index::{Index, name_of, subdirectory_of};
 use super::key::Key;
 use crate::sys::{Call, Errno, Result, fs};
 
-/// Name of our directory in the one that is configured.
-const DIRECTORY: &str = "compile";
 /// How names of files begin that are being written.
 pub(super) const UNFINISHED: &str = ".new-";
 /// Largest file that is read: no configuration allows an entry of this size.
-const FILE_BYTES: usize = 256 << 20;
+const FILE_BYTES: usize = 2 << 30;
 
 /// Why nothing can be kept in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +40,8 @@ pub(super) enum StoreError {
     #[error("making the directory: {0}")]
     Make(String),
     /// Others could change what is in it.
-    #[error("its directory {DIRECTORY:?} belongs to another user, or others may enter it")]
-    NotOurs,
+    #[error("its directory {0:?} belongs to another user, or others may enter it")]
+    NotOurs(&'static str),
     /// The system refused something.
     #[error(transparent)]
     System(#[from] Errno),
@@ -76,25 +74,24 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens a directory, makes it where it is missing, removes what a crash has left in it, and as many
+    /// Opens the directory of this name in another, makes both where they are missing, removes what a crash has left in it, and as many
     /// entries as are too many.
-    pub(super) fn open(path: &Path, bytes: u64) -> std::result::Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, name: &'static str, bytes: u64) -> std::result::Result<Self, StoreError> {
         // Nothing of a path that is there already is changed.
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| StoreError::Make(error.to_string()))?;
         let outer = fs::open_directory(path)?;
-        match mkdirat(&outer, DIRECTORY, private()) {
+        match mkdirat(&outer, name, private()) {
             Ok(()) | Err(Number::EEXIST) => {}
             Err(errno) => return Err(Errno { call: "mkdirat", errno }.into()),
         }
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
         // A mount of its own is as good; a link is not.
-        let directory =
-            nix::fcntl::openat(&outer, DIRECTORY, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-                .call("openat")?;
+        let directory = nix::fcntl::openat(&outer, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
+            .call("openat")?;
         let found = fstat(&directory).call("fstat")?;
         if found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0 {
-            return Err(StoreError::NotOurs);
+            return Err(StoreError::NotOurs(name));
         }
         let store = Self { directory, bytes, index: Mutex::default() };
         store.index().refresh(&store.directory, true)?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueHint;
 
+use super::dependencies::Packages;
 use super::limit::Limit;
 use super::network::Reach;
 use super::service::Place;
@@ -52,6 +53,8 @@ pub(super) struct Arguments {
     pub(super) profile: Option<String>,
     #[command(flatten)]
     pub(super) reach: Reach,
+    #[command(flatten)]
+    pub(super) packages: Packages,
     /// Compile anew, and keep nothing of it
     #[arg(long)]
     pub(super) no_cache: bool,

@@ -26,6 +26,7 @@ pub const TERMINATED: u8 = 143;
 /// 125 and 126 what container engines say; the rest goes down from there, away from the small
 /// numbers that programs use.
 const VERDICTS: &[(Status, u8, &str)] = &[
+    (Status::PrepareFailed, 115, "packages could not be installed; the installer's output is on standard error"),
     (Status::CompileFailed, 116, "compiling failed; the compiler's output is on standard error"),
     (Status::SyscallDenied, 117, "it made a system call that is refused, and ended because of it"),
     (Status::DiskExceeded, 118, "it filled its disk"),

@@ -36,6 +36,7 @@ pub(super) async fn follow(client: &mut Client, json: Vec<u8>) -> Result<RunResp
             serde_json::from_slice(&line).map_err(|error| ClientError::Strange(error.to_string()))?;
         match event {
             StreamEvent::Started { .. } => spinner.say("starting"),
+            StreamEvent::Stage { stage: Stage::Prepare, .. } => spinner.say("installing packages"),
             StreamEvent::Stage { stage: Stage::Compile, .. } => spinner.say("compiling"),
             StreamEvent::Stage { stage: Stage::Run, .. } => spinner.clear(),
             StreamEvent::Stdout(output) => pass_on(&mut spinner, output, Sink::Output).await?,
@@ -51,10 +52,10 @@ pub(super) async fn follow(client: &mut Client, json: Vec<u8>) -> Result<RunResp
     Err(ClientError::Strange("it ended before the program did".to_owned()).into())
 }
 
-/// Passes on what the program printed. What the compiler printed waits for the end: it is of
-/// interest only where compiling fails.
+/// Passes on what the program printed. What an installer or a compiler printed waits for the end:
+/// it is of interest only where that fails.
 async fn pass_on(spinner: &mut Spinner, output: Output, sink: Sink) -> Result<(), FollowError> {
-    if output.stage == Stage::Compile {
+    if output.stage != Stage::Run {
         return Ok(());
     }
     spinner.clear();

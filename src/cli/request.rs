@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::arguments::Arguments;
+use super::dependencies::PackagesError;
 use super::limit;
 use crate::api::wire::{FileRequest, RunRequest};
 use crate::daemon::{self, DaemonError};
@@ -43,6 +44,9 @@ pub(super) enum RequestError {
         /// Every extension that is known.
         known: String,
     },
+    /// A lock file can't be sent.
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] DaemonError),
@@ -77,6 +81,7 @@ pub(super) fn draw_up(arguments: &Arguments) -> Result<RunRequest, RequestError>
         compile_limits: changes(&arguments.compile_limits),
         network: arguments.reach.form(),
         secrets: arguments.reach.secrets(),
+        dependencies: arguments.packages.form()?,
         outputs: (!outputs.is_empty()).then_some(outputs),
         cache: arguments.no_cache.then_some(false),
     })

@@ -66,17 +66,17 @@ async fn attempt(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> u
 /// The program's output, as it comes.
 async fn show(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> Result<u8, FollowError> {
     let result = follow(client, json).await?;
-    if result.status == Status::CompileFailed
-        && let Some(compile) = &result.compile
-    {
-        write(Sink::Error, decode(compile.stdout.clone(), compile.stdout_encoding)?)
-            .await
-            .map_err(FollowError::Output)?;
-        write(Sink::Error, decode(compile.stderr.clone(), compile.stderr_encoding)?)
-            .await
-            .map_err(FollowError::Output)?;
+    let failed = match result.status {
+        Status::PrepareFailed => result.prepare.as_ref(),
+        Status::CompileFailed => result.compile.as_ref(),
+        _ => None,
+    };
+    if let Some(stage) = failed {
+        for (text, encoding) in [(&stage.stdout, stage.stdout_encoding), (&stage.stderr, stage.stderr_encoding)] {
+            write(Sink::Error, decode(text.clone(), encoding)?).await.map_err(FollowError::Output)?;
+        }
     }
-    for stage in result.compile.iter().chain(&result.run) {
+    for stage in result.prepare.iter().chain(&result.compile).chain(&result.run) {
         for line in network::refusals(&stage.denied, stage.network_error.as_deref()) {
             complain(&line);
         }
@@ -110,7 +110,7 @@ async fn show_json(client: &mut Client, arguments: &Arguments, json: Vec<u8>) ->
 }
 
 fn last_stage(result: &RunResponse) -> Option<&StageResponse> {
-    result.run.as_ref().or(result.compile.as_ref())
+    result.run.as_ref().or(result.compile.as_ref()).or(result.prepare.as_ref())
 }
 
 /// The exit status for a result. A file that is not where the user wants it is our failure, unless

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::client::ClientError;
+use super::dependencies::PackagesError;
 use super::follow::{FollowError, Sink, write};
 use super::text::harmless;
 use super::{exit, fail, service};
@@ -130,6 +131,9 @@ enum SessionError {
     /// The service.
     #[error(transparent)]
     Client(ClientError),
+    /// A lock file can't be sent.
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
     /// Our own output can't be written.
     #[error("output: {0}")]
     Output(io::Error),

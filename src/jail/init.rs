@@ -38,10 +38,10 @@ pub use unpack::UnpackError;
 /// What the launcher tells init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The id maps are written. The stores of a workspace come along, where the sandbox has one; and, before them,
-    /// a memory file with [`Additions`].
+    /// The id maps are written. A memory file with [`Additions`] comes along, where there is one, then the stores of a
+    /// workspace, where the sandbox has one, and then its trees.
     Mapped {
-        /// Whether there is one.
+        /// Whether there are additions.
         additions: bool,
     },
     /// A program was made, and waits for its orders. With it come its pidfd, the pipe for its orders,
@@ -199,10 +199,10 @@ fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errn
 }
 
 fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<Option<Additions>, StepError> {
-    let (additions, stores) = match hear(control).at(Step::MapIds)? {
-        Some((Command::Mapped { additions }, mut stores)) => {
-            let first = (additions && !stores.is_empty()).then(|| stores.remove(0));
-            (first.map(|file| read_additions(file.as_fd())).transpose().at(Step::MapIds)?, stores)
+    let (additions, mut stores) = match hear(control).at(Step::MapIds)? {
+        Some((Command::Mapped { additions }, mut all)) if all.len() >= usize::from(additions) + jail.trees.len() => {
+            let first = additions.then(|| all.remove(0));
+            (first.map(|file| read_additions(file.as_fd())).transpose().at(Step::MapIds)?, all)
         }
         _ => process::leave(0), // the launcher could not write the maps, or is gone
     };
@@ -212,6 +212,10 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
     build::mask_proc().at(Step::MaskProc)?;
     if let Some(additions) = &additions {
         build::mount_certificates(&additions.certificates).at(Step::MountScratch)?;
+    }
+    let trees = stores.split_off(stores.len() - jail.trees.len());
+    for (ecosystem, tree) in jail.trees.iter().zip(trees) {
+        build::mount_tree(*ecosystem, &tree).at(Step::MountScratch)?;
     }
     match &jail.workspace {
         None if jail.furnished => workspace::mount_terminals().at(Step::MountScratch)?,

@@ -108,6 +108,9 @@ fn assemble(template: &Template) -> std::result::Result<(), TemplateError> {
     for directory in DIRECTORIES {
         make_directory(&root.join(directory)).map_err(|errno| on(Path::new(directory), errno))?;
     }
+    for directory in &template.directories {
+        make_directory(&inside(root, directory)).map_err(|errno| on(directory, errno))?;
+    }
     for bind in &template.binds {
         bind_path(&bind.source, &inside(root, &bind.target)).map_err(|errno| on(&bind.source, errno))?;
     }

@@ -40,6 +40,7 @@ impl Grant {
             network: if self.networked { Network::Allow(Box::<AllowList>::default()) } else { Network::Loopback },
             seccomp: FILTER.to_owned(),
             denied_syscall: DeniedSyscall::Error,
+            dependencies: false,
             compile: self.limits,
             run: self.limits,
             maximum: self.limits,

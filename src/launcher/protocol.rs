@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::jail::init::UnpackError;
 use crate::job::{DeniedFlow, Ending, EnforcedBy, Path};
+use crate::plan::tree::{Ecosystem, TreeAt, TreeKey};
 use crate::plan::{Cause, Size};
 use crate::profile::Limits;
 use crate::runtime::Checked;
@@ -27,6 +28,9 @@ pub const NO_SLOT: &str = "all sandboxes are in use";
 
 /// How the reason begins for which no program runs on real directories, where it has not the network that it is to have.
 pub const NO_NETWORK: &str = "no network: ";
+
+/// Why a sandbox is not made whose packages are not there any more.
+pub const NO_TREE: &str = "its packages are not in memory";
 
 /// What the daemon asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +54,20 @@ pub enum Request {
         fresh: bool,
         /// What it can reach.
         reach: Reach,
+        /// What was installed for it.
+        trees: Vec<TreeAt>,
+        /// What installs in it, where it is made for that.
+        installer: Option<Ecosystem>,
+    },
+    /// Tell whether a tree is there; make it, where it is not and comes along in a memory file. Answered by
+    /// [`Reply::Tree`].
+    Tree {
+        /// Names the request in its answer, and no sandbox.
+        lease: u64,
+        /// Which.
+        key: TreeKey,
+        /// Bytes and files that it takes, where it comes along.
+        size: Option<(u64, u64)>,
     },
     /// Run a program; comes with a memory file that holds its arguments, and, where files are to be
     /// written first, with one that holds an archive. Answered by [`Reply::Started`], and then by
@@ -133,6 +151,8 @@ pub enum SessionRequest {
         origin: Option<(SessionKey, u64)>,
         /// What it can reach.
         reach: Reach,
+        /// What was installed for it.
+        trees: Vec<TreeAt>,
     },
     /// Run a program. Comes with a memory file that holds its arguments, and with the logs of its
     /// standard output and error (one for a terminal, none for a worker), which are kept for the next
@@ -278,6 +298,17 @@ pub enum SessionEvent {
     Told,
 }
 
+/// What is known of a tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TreeState {
+    /// It is there.
+    Ready,
+    /// It is not.
+    Absent,
+    /// It can't be made.
+    Failed(String),
+}
+
 /// What the launcher answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
@@ -315,6 +346,13 @@ pub enum Reply {
         lease: u64,
         /// What.
         flows: Vec<DeniedFlow>,
+    },
+    /// About a tree.
+    Tree {
+        /// That of the request.
+        lease: u64,
+        /// What.
+        state: TreeState,
     },
     /// About a session.
     Session {

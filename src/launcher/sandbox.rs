@@ -23,6 +23,7 @@ use super::ids::Slot;
 use super::pool::Key;
 use super::program::{Marks, Program, Purpose, Surroundings};
 use super::run::{Run, rlimits};
+use super::workspace::Tree as Packages;
 use crate::jail::filter::Filter;
 use crate::jail::init::{Command, Finished};
 use crate::jail::program;
@@ -107,6 +108,8 @@ pub(super) struct Sandbox {
     pub(super) timer: Option<Instant>,
     /// When it was asked to be made.
     pub(super) made: Instant,
+    /// What it sees of packages: they are not let go while it lives.
+    _trees: Vec<Arc<Packages>>,
     sample_interval_us: u64,
 }
 
@@ -121,12 +124,13 @@ pub(super) struct Parts {
     pub(super) filter: Arc<Filter>,
     pub(super) network: OwnedFd,
     pub(super) reach: Network,
+    pub(super) trees: Vec<Arc<Packages>>,
     pub(super) sample_interval_us: u64,
 }
 
 impl Sandbox {
     pub(super) fn new(parts: Parts, init: Child, control: OwnedFd) -> Self {
-        let Parts { owner, key, slot, identity, profile, filter, network, reach, sample_interval_us } = parts;
+        let Parts { owner, key, slot, identity, profile, filter, network, reach, trees, sample_interval_us } = parts;
         let made = Instant::now();
         Self {
             owner,
@@ -152,6 +156,7 @@ impl Sandbox {
             used: false,
             timer: Some(made + INIT_DEADLINE),
             made,
+            _trees: trees,
             sample_interval_us,
         }
     }

@@ -5,6 +5,7 @@ mod network;
 mod parking;
 mod sandboxes;
 mod sessions;
+mod trees;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
@@ -34,10 +35,13 @@ use super::{During, LauncherError};
 use crate::config::Config;
 use crate::jail::filter::Filter;
 use crate::job::EnforcedBy;
+use crate::plan::tree::TreeKey;
 use crate::profile::{FILTERS, Profile};
 use crate::runtime::Catalogue;
 use crate::sys::process::Child;
 use crate::sys::{Call, Errno, process, socket};
+
+pub(super) use trees::Fittings;
 
 /// Largest file of texts that the launcher hands to itself.
 const TEXTS_BYTES: usize = 64 << 20;
@@ -132,8 +136,9 @@ struct Server {
     catalogue: Catalogue,
     filters: HashMap<(String, bool), Arc<Filter>>,
     init_filter: Filter,
-    /// Mount namespaces of runtimes, without and with what programs need that may reach something.
-    templates: HashMap<(String, bool), OwnedFd>,
+    /// Mount namespaces of runtimes, without and with what programs need that may reach something, and by what
+    /// else is to be seen.
+    templates: HashMap<(String, bool, trees::Fitting), OwnedFd>,
     networks: netns::Pool,
     /// What makes uplinks, while it lives.
     zygote: Option<Zygote>,
@@ -163,6 +168,8 @@ struct Server {
     corpses: HashMap<u64, Child>,
     /// What is done to layers of workspaces.
     chores: HashMap<u64, Worker>,
+    /// Who wants to know of trees that are being made: connection and lease.
+    tree_waiters: HashMap<TreeKey, Vec<(u64, u64)>>,
     /// The connection that is told what happens in sessions.
     keeper: Option<u64>,
     /// Sessions that it has not been told of yet; absent when it was told of all.
@@ -258,6 +265,7 @@ impl Server {
             to_stage: VecDeque::new(),
             corpses: HashMap::new(),
             chores: HashMap::new(),
+            tree_waiters: HashMap::new(),
             keeper: None,
             to_tell: None,
             newcomer: None,

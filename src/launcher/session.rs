@@ -31,6 +31,7 @@ use super::ids::Slot;
 use super::program::{Program, Purpose, Surroundings};
 use super::protocol::ExecPurpose;
 use super::run::{Run, micros};
+use super::serve::Fittings;
 use super::workspace::WorkspaceId;
 use crate::jail::filter::Filter;
 use crate::jail::init::{Command, Finished};
@@ -77,6 +78,8 @@ pub(super) struct Session {
     pub(super) workspace: WorkspaceId,
     /// Where its programs may write, where it works on real directories, which are nobody's to look through.
     pub(super) writable: Option<Arc<[PathBuf]>>,
+    /// What was installed for it, and what a jail of it needs for that.
+    pub(super) fittings: Fittings,
     pub(super) group: Option<Group>,
     pub(super) jail: Option<Jail>,
     pub(super) execs: BTreeMap<u64, Exec>,

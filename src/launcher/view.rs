@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::dependencies::{MODULES, Tool, UV};
 use crate::plan::real::Real;
+use crate::plan::tree::Ecosystem;
 use crate::plan::{Bind, CERTIFICATES, PROGRAM_ID, Template, USUAL_CERTIFICATES};
 use crate::runtime::{BOOT, BOOT_DIRECTORY, Files, KERNEL_DIRECTORY, KERNELS, Manifest, Runtime};
 
@@ -60,8 +62,13 @@ const NETWORKED_SWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n"
 /// Draws up the template of one runtime, or of several together; what two of them have in the same
 /// place is the first one's. A session has kernels as well.
 pub(super) fn draw_up(runtimes: &[&Runtime], manifest: &Manifest, session: bool) -> Template {
-    let mut template =
-        Template { binds: Vec::new(), links: Vec::new(), files: etc_files(USER, Path::new("/tmp")), real: None };
+    let mut template = Template {
+        binds: Vec::new(),
+        links: Vec::new(),
+        files: etc_files(USER, Path::new("/tmp")),
+        directories: Vec::new(),
+        real: None,
+    };
     for runtime in runtimes {
         add(&mut template, runtime);
     }
@@ -94,6 +101,24 @@ pub(super) fn add_network(template: &mut Template, certificates: &Path) {
     } else {
         // One that has certificates of its own has them here.
         template.files.push((CERTIFICATES.into(), Vec::new()));
+    }
+}
+
+/// Adds what an installer is. Where a runtime brings its own `/usr`, nothing can be added below that.
+pub(super) fn add_installer(template: &mut Template, ecosystem: Ecosystem, tool: &Tool) {
+    let own = match ecosystem {
+        // One file that stands for itself, wherever it lies.
+        Ecosystem::Python => tool.path.clone().map(|source| Bind { source, target: UV.into() }),
+        Ecosystem::Npm => tool.modules().map(|(source, _)| Bind { source, target: MODULES.into() }),
+    };
+    // Where it can't be read, the tool is not there either, and says so.
+    let listed = tool.closure.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+    let paths = tool.paths.iter().cloned().chain(listed.lines().map(PathBuf::from));
+    let closure = paths.map(|path| Bind { source: path.clone(), target: path });
+    for bind in own.into_iter().chain(closure) {
+        if !template.binds.iter().any(|known| bind.target.starts_with(&known.target)) {
+            template.binds.push(bind);
+        }
     }
 }
 
@@ -152,6 +177,7 @@ pub(super) fn draw_up_real(real: &Real) -> Template {
         binds: Vec::new(),
         links: Vec::new(),
         files: etc_files(&real.user, &real.home),
+        directories: Vec::new(),
         real: Some(real.clone()),
     };
     let system = ["/opt", "/nix/store"].into_iter().chain(ETC_OF_A_USER.iter().copied());

@@ -12,21 +12,25 @@ mod merge;
 mod stack;
 mod store;
 mod sweep;
+mod trees;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::plan::PROGRAM_ID;
+use crate::plan::tree::TreeKey;
 use crate::plan::workspace::{LayerAt, Overlay};
 use crate::sys::{Errno, mount};
 
 use entry::Attributes;
 use stack::{Book, Layer};
 use store::Store;
+use trees::{NotBegun, Trees};
 use worker::Work;
 
 pub(super) use stack::{SnapshotId, WorkspaceId};
+pub(super) use trees::{Known, Size as TreeSize, Tree};
 pub(super) use worker::Worker;
 
 /// How often a sweep of one store may fail before it is left alone until there is something new to remove.
@@ -122,6 +126,8 @@ pub(super) enum Done {
     Merged(std::result::Result<(), Errno>),
     /// Trash was removed.
     Swept(std::result::Result<(), Errno>),
+    /// A tree is there, or why not.
+    Tree(TreeKey, std::result::Result<(), Errno>),
 }
 
 /// All workspaces of this launcher.
@@ -132,6 +138,8 @@ pub(super) struct Workspaces {
     /// Id of the program in the stores.
     owner: u32,
     has_base: bool,
+    /// Packages that sandboxes see.
+    pub(super) trees: Trees,
 }
 
 impl Workspaces {
@@ -139,7 +147,7 @@ impl Workspaces {
     /// only id.
     pub(super) fn new(own_ids: bool) -> Self {
         let owner = if own_ids { PROGRAM_ID } else { 0 };
-        Self { book: Book::default(), stores: BTreeMap::new(), owner, has_base: false }
+        Self { book: Book::default(), stores: BTreeMap::new(), owner, has_base: false, trees: Trees::default() }
     }
 
     /// Makes a workspace with nothing in it.
@@ -175,6 +183,18 @@ impl Workspaces {
             self.has_base = true;
         }
         Ok(())
+    }
+
+    /// Begins to make a tree that is not there, of what a memory file holds.
+    pub(super) fn begin_tree(
+        &mut self,
+        key: TreeKey,
+        size: TreeSize,
+        memory: BorrowedFd<'_>,
+        most_bytes: u64,
+    ) -> std::result::Result<Worker, NotBegun> {
+        self.base()?;
+        self.trees.begin(key, size, memory, most_bytes)
     }
 
     /// Forgets a workspace and its snapshots. No process of its jail lives.
@@ -348,6 +368,10 @@ impl Workspaces {
                     }
                 }
                 Done::Swept(done)
+            }
+            Work::Tree(key) => {
+                self.trees.end(&key, done.is_ok());
+                Done::Tree(key, done)
             }
         };
         self.discard();

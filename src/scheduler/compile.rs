@@ -13,7 +13,7 @@ use crate::backend::Sandbox;
 use crate::cache::entry::Entry;
 use crate::cache::key::{self, Ingredients, Stamp};
 use crate::cache::{Answer, Cache};
-use crate::job::{Basis, Event, InputFile, Job, OutputFile, StageResult, Status, Toolchain};
+use crate::job::{Basis, Event, InputFile, Job, OutputFile, Stage, StageResult, Status, Toolchain};
 use crate::plan::{Archive, ArchivedFile, FilePath, Wanted};
 use crate::profile::{Limits, Network};
 
@@ -133,6 +133,7 @@ fn key_of(client: Option<&str>, job: &Job, basis: &Basis, stamps: &[Stamp]) -> O
         policy: &basis.policy,
         limits: &compile.limits,
         disk: disk(job),
+        bounds: &[],
     };
     Some(ingredients.key())
 }
@@ -165,9 +166,9 @@ impl Prior {
     }
 }
 
-/// Tells the client what it would hear if the compile stage ran.
-pub(super) async fn tell_known(entry: &Entry, events: &mpsc::Sender<Item>) {
-    tell(events, Event::Cached).await;
+/// Tells the client what it would hear if a stage ran.
+pub(super) async fn tell_known(stage: Stage, entry: &Entry, events: &mpsc::Sender<Item>) {
+    tell(events, Event::Cached(stage)).await;
     for (printed, event) in [(&entry.stdout, Event::Stdout as fn(Vec<u8>) -> Event), (&entry.stderr, Event::Stderr)] {
         for chunk in printed.chunks(CHUNK_BYTES) {
             tell(events, event(chunk.to_vec())).await;
@@ -175,7 +176,7 @@ pub(super) async fn tell_known(entry: &Entry, events: &mpsc::Sender<Item>) {
     }
 }
 
-/// What comes of a compile stage that is known.
+/// What comes of a stage that is known.
 pub(super) fn known(entry: &Entry, limits: Limits) -> StageResult {
     StageResult {
         status: Status::Ok,
@@ -215,6 +216,7 @@ impl Claim {
             usage: result.usage,
             denied: result.denied.clone(),
             files,
+            tree: Vec::new(),
         });
         let Some(entry) = entry.filter(|entry| entry.bytes() <= self.entry_bytes) else {
             return self.claim.give_up();
@@ -237,6 +239,7 @@ impl Claim {
             entries: ENTRIES,
             time_ms: u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX),
             whole: true,
+            tree: None,
         };
         let (reader, writer) = pipe().map_err(|error| Fault::Internal(error.to_string()))?;
         sandbox.collect(&wanted, writer.into()).await?;

@@ -6,26 +6,37 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::compile::{self, Prior};
+use super::prepare::Prepared;
 use super::{Fault, Item, Waiting, output};
 use crate::backend::{Backend, News, Order, Sandbox, clock_us};
 use crate::cache::Cache;
+use crate::cache::key::Key;
+use crate::cache::trees::Trees;
 use crate::config::Outputs;
 use crate::job::{
     EnforcedBy, Event, Exit, Job, Outcome, Overhead, Path, Stage, StageRequest, StageResult, Status, verdict,
 };
+use crate::plan::tree::TreeAt;
 use crate::plan::{Archive, Cause, Spec, Wanted};
 
 /// How much longer than its limit a stage may take before we stop waiting for the backend.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a job and tells its client all that happens; returns when its sandbox is gone.
-pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting: Waiting, outputs: Outputs) {
+pub(super) async fn run(
+    backend: &Backend,
+    (cache, trees): (&Cache, &Trees),
+    client: &str,
+    waiting: Waiting,
+    outputs: Outputs,
+) {
     let Waiting { job, events, mut cancel, submitted_us } = waiting;
     if *cancel.borrow() {
         events.send(Err(Fault::Cancelled)).await.ok();
         return;
     }
     tell(&events, Event::Started).await;
+    let install = job.install.clone();
     let (mut job, mut prior) = compile::look_up(cache, client, job, &mut cancel).await;
     let files = prior.files(std::mem::take(&mut job.files));
     let since_us = clock_us();
@@ -40,12 +51,28 @@ pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting:
         // While another job compiles what this one needs, this one waits for a turn as in the queue.
         overhead: Overhead { queue_us: since_us.saturating_sub(submitted_us), ..Overhead::default() },
         since_us,
+        prepared: None,
     };
-    let mut result = drive.stages(&job, &mut prior, &files).await;
+    let prepared = match &install {
+        Some(install) => drive.prepare(install, trees).await.map(|prepared| drive.prepared = Some(prepared)),
+        None => Ok(()),
+    };
+    let mut result = match prepared {
+        Ok(()) if drive.may_go_on(&job) => drive.stages(&job, &mut prior, &files).await,
+        Ok(()) => {
+            let outcome = drive.nothing_yet();
+            drive.over(outcome)
+        }
+        Err(fault) => Err(fault),
+    };
     if let Err(Fault::Lost { reason, had_begun: false }) = &result {
         tracing::warn!(job_id = %job.id, "a sandbox was lost before its program had begun, the job gets another: {reason}");
         drive.retries += 1;
         drive.close().await;
+        // They may have had to go for others.
+        if let Some(tree) = drive.prepared.as_ref().and_then(|prepared| prepared.tree) {
+            trees.recall(Key::from_bytes(tree.key)).await.ok();
+        }
         result = drive.stages(&job, &mut prior, &files).await;
     }
     if let Err(fault @ (Fault::Internal(_) | Fault::Lost { .. })) = &result {
@@ -60,18 +87,20 @@ pub(super) async fn run(backend: &Backend, cache: &Cache, client: &str, waiting:
 }
 
 /// A job on its way.
-struct Drive<'a> {
-    backend: &'a Backend,
+pub(super) struct Drive<'a> {
+    pub(super) backend: &'a Backend,
     outputs: Outputs,
-    events: &'a mpsc::Sender<Item>,
-    cancel: &'a mut watch::Receiver<bool>,
-    sandbox: Option<Sandbox>,
+    pub(super) events: &'a mpsc::Sender<Item>,
+    pub(super) cancel: &'a mut watch::Receiver<bool>,
+    pub(super) sandbox: Option<Sandbox>,
     /// The stage of which the client knows that it has begun.
-    told: Option<Stage>,
-    retries: u32,
-    overhead: Overhead,
+    pub(super) told: Option<Stage>,
+    pub(super) retries: u32,
+    pub(super) overhead: Overhead,
     /// Since when time counts that is ours, by the monotonic clock.
     since_us: u64,
+    /// What came of the prepare stage, where there was one.
+    prepared: Option<Prepared>,
 }
 
 impl Drive<'_> {
@@ -87,20 +116,12 @@ impl Drive<'_> {
             warm: job.warm && (job.compile.is_none() || prior.is_known()),
             fresh: job.fresh || self.retries > 0,
             network: job.network.clone(),
+            trees: self.trees(),
+            installer: None,
         };
         self.sandbox = Some(self.backend.open(&order).await?);
         let mut files = (!files.files.is_empty()).then_some(files);
-        let mut outcome = Outcome {
-            compile: None,
-            run: None,
-            files: Vec::new(),
-            omitted: Vec::new(),
-            // Known for sure as soon as a program has started.
-            enforced_by: EnforcedBy::Rlimit,
-            path: Path::Cold,
-            retries: self.retries,
-            overhead: Overhead::default(),
-        };
+        let mut outcome = self.nothing_yet();
         if let Some(request) = &job.compile {
             let (result, path) = self.compile(request, prior, &mut files).await?;
             let went_well = result.status == Status::Ok;
@@ -121,6 +142,32 @@ impl Drive<'_> {
         self.over(outcome)
     }
 
+    fn trees(&self) -> Vec<TreeAt> {
+        self.prepared.iter().filter_map(|prepared| prepared.tree).collect()
+    }
+
+    /// Whether there is something to run, and what it needs is there.
+    fn may_go_on(&self, job: &Job) -> bool {
+        !job.only_installs && self.prepared.as_ref().is_none_or(|prepared| prepared.tree.is_some())
+    }
+
+    /// What is known before the first stage of the job's own sandbox.
+    fn nothing_yet(&self) -> Outcome {
+        Outcome {
+            prepare: self.prepared.as_ref().map(|prepared| prepared.result.clone()),
+            trees: self.trees(),
+            compile: None,
+            run: None,
+            files: Vec::new(),
+            omitted: Vec::new(),
+            // Known for sure as soon as a program has started.
+            enforced_by: EnforcedBy::Rlimit,
+            path: Path::Cold,
+            retries: self.retries,
+            overhead: Overhead::default(),
+        }
+    }
+
     fn over(&mut self, mut outcome: Outcome) -> Result<Outcome, Fault> {
         outcome.enforced_by = self.backend.enforced_by().ok_or(Fault::Unavailable)?;
         self.overhead.collect_us += self.lap();
@@ -129,7 +176,7 @@ impl Drive<'_> {
     }
 
     /// Time since the last lap.
-    fn lap(&mut self) -> u64 {
+    pub(super) fn lap(&mut self) -> u64 {
         let now = clock_us();
         now.saturating_sub(std::mem::replace(&mut self.since_us, now))
     }
@@ -159,7 +206,7 @@ impl Drive<'_> {
             Prior::Known(entry) => {
                 // Nothing was told yet, or all of this: a job that is begun anew need not say it again.
                 if self.told.is_none() {
-                    compile::tell_known(entry, self.events).await;
+                    compile::tell_known(Stage::Compile, entry, self.events).await;
                     self.told = Some(Stage::Compile);
                 }
                 // The run stage says how the sandbox was come by.
@@ -176,7 +223,7 @@ impl Drive<'_> {
     }
 
     /// Runs one stage to its end.
-    async fn stage(
+    pub(super) async fn stage(
         &mut self,
         which: Stage,
         request: &StageRequest,
@@ -239,7 +286,7 @@ impl Drive<'_> {
         Ok((result, program.path))
     }
 
-    async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         if let Some(sandbox) = self.sandbox.take() {
             // The error is that the launcher is gone, and then so is the sandbox.
             sandbox.close().await.ok();
@@ -249,7 +296,7 @@ impl Drive<'_> {
 
 /// One line in the journal about a job to which something was refused.
 fn note(job: &Job, outcome: &Outcome) {
-    let stages = || [&outcome.compile, &outcome.run].into_iter().flatten();
+    let stages = || [&outcome.prepare, &outcome.compile, &outcome.run].into_iter().flatten();
     if let Some(error) = stages().find_map(|stage| stage.network_error.as_ref()) {
         tracing::warn!(job_id = %job.id, "a job had no network: {error}");
     }
@@ -267,7 +314,7 @@ pub(super) async fn tell(events: &mpsc::Sender<Item>, event: Event) {
 
 fn wanted(patterns: Vec<String>, outputs: Outputs) -> Wanted {
     let Outputs { files, bytes, depth, entries, time_ms } = outputs;
-    Wanted { patterns, files, bytes, depth, entries, time_ms, whole: false }
+    Wanted { patterns, files, bytes, depth, entries, time_ms, whole: false, tree: None }
 }
 
 /// Waits for the end of a program, and brings it about where it prints too much or is cancelled.

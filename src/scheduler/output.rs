@@ -64,7 +64,7 @@ pub(super) async fn feed(writer: std::io::PipeWriter, bytes: &[u8]) {
     }
 }
 
-fn receiver(reader: PipeReader) -> Result<pipe::Receiver, Fault> {
+pub(super) fn receiver(reader: PipeReader) -> Result<pipe::Receiver, Fault> {
     pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(|error| Fault::Internal(error.to_string()))
 }
 
@@ -86,6 +86,7 @@ pub(super) async fn take_files(
         reader.read_exact(&mut header).await.map_err(failed)?;
         match postcard::from_bytes(&header).map_err(|_| malformed())? {
             Found::End => return Ok((files, omitted)),
+            Found::Directory { .. } | Found::Link { .. } => return Err(malformed()),
             Found::Omitted { path, reason } => omitted.push(OmittedFile { path, reason: describe(reason).to_owned() }),
             Found::File { path, size, executable } => {
                 left = left.checked_sub(size).ok_or_else(malformed)?;

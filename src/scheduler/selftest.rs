@@ -79,6 +79,8 @@ fn test_job(config: &Config, runtime: &Runtime) -> Result<Job, Fault> {
     let program = Program { main: &language.main, files: &[&language.main], flags };
     let path = FilePath::try_from(language.main.clone().into_bytes()).map_err(|error| internal(&error.to_string()))?;
     Ok(Job {
+        install: None,
+        only_installs: false,
         id: JobId::random(),
         runtime: runtime.id.clone(),
         profile: "default".to_owned(),

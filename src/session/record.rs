@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::plan::tree::TreeAt;
 use crate::profile::{Limits, Network};
 
 use super::state::Status;
@@ -100,6 +101,8 @@ pub struct SessionRecord {
     pub cpus: Option<Vec<u32>>,
     /// What its programs can reach, where that is less than its profile allows.
     pub network: Option<Network>,
+    /// What was installed for it.
+    pub trees: Vec<TreeAt>,
     /// What state it is in.
     pub status: Status,
     /// Whether its sandbox was lost since it was started last: its next start counts in `restarts`.
@@ -204,6 +207,7 @@ pub fn shown(argv: &[String]) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::plan::tree::Ecosystem;
 
     /// A session of which everything is something else than nothing.
     pub(in crate::session) fn record() -> SessionRecord {
@@ -225,6 +229,7 @@ pub(super) mod tests {
             restarts: 6,
             cpus: Some(vec![0, 7]),
             network: Some(Network::Loopback),
+            trees: vec![TreeAt { ecosystem: Ecosystem::Npm, key: [9; 32] }],
             status: Status::Paused,
             lost: true,
             saved: Some(8),

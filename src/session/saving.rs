@@ -144,12 +144,14 @@ impl Shared {
             return Ok(());
         }
         let record = live.state().record.clone();
+        self.show_trees(&record.trees).await?;
         let request = |reach| SessionRequest::Create {
             runtimes: record.runtimes.clone(),
             profile: record.profile.clone(),
             limits: record.limits,
             origin: None,
             reach,
+            trees: record.trees.clone(),
         };
         self.keeper().await?.ask_with(live.id.bytes(), record.network.as_ref(), request).await?;
         let restored = self.restore(live).await;

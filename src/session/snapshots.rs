@@ -88,6 +88,7 @@ impl Sessions {
                 lifetime_ms: change.lifetime_ms.unwrap_or(record.lifetime_ms),
                 persistent: change.persistent.unwrap_or(record.persistent),
                 network: record.network,
+                trees: record.trees,
             }
         };
         let made = self.shared.create(quota, new, Some((live.id, snapshot))).await;
@@ -210,6 +211,7 @@ impl Shared {
             origin: Some((live.id.bytes(), snapshot)),
             // It is files that are looked at, and nothing else runs.
             reach: Reach::Nothing,
+            trees: Vec::new(),
         };
         keeper.ask(session, request, &[]).await.map_err(|error| self.crowded(error))?;
         let opened = self.open_worker(session, 1, "files", worker_limits(&self.config(), &record)).await;

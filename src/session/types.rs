@@ -6,6 +6,7 @@ use hyper::body::Bytes;
 
 use super::files::FilesError;
 use crate::job::{self, Denial, DeniedFlow, Usage};
+use crate::plan::tree::TreeAt;
 use crate::profile::{LimitChanges, Limits, Network};
 
 pub use super::record::SessionId;
@@ -32,6 +33,8 @@ pub struct NewSession {
     pub persistent: bool,
     /// What its programs can reach, where that is less than its profile allows; else it is as the profile has it.
     pub network: Option<Network>,
+    /// What was installed for it.
+    pub trees: Vec<TreeAt>,
 }
 
 /// The network of a session as it is now.

@@ -43,18 +43,7 @@ pub fn clone_whole_tree(directory: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// As mount_setattr(2).
 pub fn set_attributes(tree: BorrowedFd<'_>, attributes: u64) -> Result<()> {
     let change = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
-    // SAFETY: the empty path is NUL-terminated and the structure outlives the call; its size is given.
-    let status = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            std::ptr::from_ref(&change),
-            std::mem::size_of::<libc::mount_attr>(),
-        )
-    };
-    check("mount_setattr", status).map(drop)
+    change_mounts(tree, &change, libc::AT_RECURSIVE)
 }
 
 /// Attaches what [`clone_tree`] made to a path, absolute or below the working directory; move_mount(2).
@@ -88,14 +77,26 @@ pub fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> Result<(
         propagation: 0,
         userns_fd: u64::from(user_namespace.as_raw_fd().cast_unsigned()),
     };
+    change_mounts(tree, &change, 0)
+}
+
+/// Has a mount that is attached to nothing be read-only, without set-user-id programs and devices; mount_setattr(2).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over the mount namespace that it was copied in.
+pub fn seal(tree: BorrowedFd<'_>) -> Result<()> {
+    set_attributes(tree, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+}
+
+fn change_mounts(tree: BorrowedFd<'_>, change: &libc::mount_attr, flags: i32) -> Result<()> {
     // SAFETY: the empty path is NUL-terminated and the structure outlives the call; its size is given.
     let status = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            std::ptr::from_ref(&change),
+            libc::AT_EMPTY_PATH | flags,
+            std::ptr::from_ref(change),
             std::mem::size_of::<libc::mount_attr>(),
         )
     };

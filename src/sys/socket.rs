@@ -10,7 +10,7 @@ use nix::sys::socket::{
 use super::{Call, Result};
 
 /// The most descriptors that one message carries.
-pub const DESCRIPTORS_PER_MESSAGE: usize = 16;
+pub const DESCRIPTORS_PER_MESSAGE: usize = 20;
 
 /// A pair of connected sockets that keep message boundaries; socketpair(2), SOCK_SEQPACKET.
 ///

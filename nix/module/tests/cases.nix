@@ -263,6 +263,12 @@ in
     cache.shared = "all";
   })
 
+  # Packages.
+  (case "dependencies_profile" "dependencies.profile: there is no profile packages"
+    { dependencies.profile = "build"; }
+    { dependencies.profile = "packages"; }
+  )
+
   # Sessions.
   (case "session_idle_time_above_maximum"
     "sessions.idle_timeout_ms: 1800000 is more than sessions.maximum_idle_timeout_ms, 1000; lower the one or raise the other"

@@ -7,7 +7,7 @@ use crate::runtime::{Files, Runtime};
 
 /// Of a closure its paths, which never change. Where files are replaced in place, those that every
 /// change of the runtime replaces: its programs, and what it needs besides.
-pub(super) fn of(runtime: &Runtime) -> Toolchain {
+pub(in crate::api) fn of(runtime: &Runtime) -> Toolchain {
     let replaced = |extra: &[PathBuf]| runtime.programs.values().chain(extra).cloned().collect();
     match &runtime.files {
         Files::Host { extra } => Toolchain { closure: vec![], root: "/".into(), replaced: replaced(extra) },

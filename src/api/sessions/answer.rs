@@ -96,7 +96,8 @@ fn limit(status: job::Status) -> Option<&'static str> {
         | job::Status::Signalled
         | job::Status::SyscallDenied
         | job::Status::Cancelled
-        | job::Status::CompileFailed => None,
+        | job::Status::CompileFailed
+        | job::Status::PrepareFailed => None,
     }
 }
 

@@ -2,16 +2,18 @@
 //! at after this: what comes out is within the configuration's limits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::wire::{
     ContextRequest, ExecRequest, ForkRequest, PromoteRequest, SessionChanges, SessionRequest, SignalName, SizeRequest,
     SnapshotRequest,
 };
 use crate::api::problem::{Kind, Problem};
-use crate::api::{network, request};
+use crate::api::{dependencies, network, request};
 use crate::config::Config;
 use crate::config::clients::Quota;
 use crate::config::sessions::Sessions as Bounds;
+use crate::job::Install;
 use crate::plan::files::Place;
 use crate::plan::{FilePath, PathError};
 use crate::profile::{LimitChanges, Limits};
@@ -48,15 +50,18 @@ pub fn session(
     catalogue: &Catalogue,
     quota: &Quota,
     times: &Bounds,
-) -> Result<NewSession, Problem> {
+) -> Result<(NewSession, Vec<Arc<Install>>), Problem> {
     let runtimes = runtimes(request.runtime, request.runtimes, catalogue)?;
     let (profile_name, profile) = request::profile(request.profile, PROFILE, config, quota)?;
     let limits = request::limits("limits", profile.run, request.limits, profile)?;
     let mut env = programs::environment(&runtimes, catalogue, limits.memory_bytes);
     env.extend(request::env(request.env.unwrap_or_default())?);
+    let chosen: Vec<&Runtime> = runtimes.iter().filter_map(|id| catalogue.by_id(id)).collect();
+    let installs = dependencies::check(request.dependencies, &chosen, profile, config)?;
+    installs.iter().for_each(|install| dependencies::add_to_environment(&mut env, install.ecosystem));
     let line = CommandLine { argv: vec![], env };
     request::fits_in_a_stage("env", &line, config.service.arguments_bytes)?;
-    Ok(NewSession {
+    let new = NewSession {
         runtimes,
         profile: profile_name,
         limits,
@@ -66,7 +71,9 @@ pub fn session(
         lifetime_ms: lifetime(request.lifetime_ms, times)?.unwrap_or(times.lifetime_ms),
         persistent: request.persistent.unwrap_or(false),
         network: network::with_secrets(request.network, request.secrets, &profile.network, config)?,
-    })
+        trees: Vec::new(),
+    };
+    Ok((new, installs))
 }
 
 /// Checks changes of a session.

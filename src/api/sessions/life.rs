@@ -10,7 +10,7 @@ use tracing::info;
 use super::asked::{Asked, Problems, json, nothing, problem};
 use super::query::Query;
 use super::wire::{PromoteRequest, SessionChanges, SessionRequest, SessionResponse, SessionsResponse};
-use super::{answer, check};
+use super::{answer, check, packages};
 use crate::api::problem::Problem;
 use crate::session::types::{Filter, SessionError, Status, View};
 
@@ -24,7 +24,9 @@ const MOST_LISTED: u64 = 1000;
     responses((status = 201, description = "The session", body = SessionResponse), Problems))]
 pub async fn create(asked: Asked, body: Body) -> Result<Response, Problem> {
     let request: SessionRequest = asked.json(body).await?;
-    let new = check::session(request, &asked.config, &asked.state.runtimes(), &asked.quota, &asked.config.sessions)?;
+    let (mut new, installs) =
+        check::session(request, &asked.config, &asked.state.runtimes(), &asked.quota, &asked.config.sessions)?;
+    new.trees = packages::install(&asked, &installs).await?;
     let view = asked.whole(|asked| async move { asked.sessions.create(&asked.quota, new).await }).await?;
     info!(session_id = %view.id, client = asked.client(), profile = view.profile, "a session is made");
     Ok(json(StatusCode::CREATED, &answer::session(view)))

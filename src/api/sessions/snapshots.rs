@@ -96,7 +96,9 @@ pub async fn fork(asked: Asked, body: Body) -> Result<Response, Problem> {
 pub async fn import(asked: Asked, body: Body) -> Result<Response, Problem> {
     let query = asked.query(&["runtime", "profile", "label", "persistent", "idle_timeout_ms", "lifetime_ms"])?;
     let request = requested(&query)?;
-    let new = check::session(request, &asked.config, &asked.state.runtimes(), &asked.quota, &asked.config.sessions)?;
+    // It brings its files, and asks for no packages.
+    let (new, _) =
+        check::session(request, &asked.config, &asked.state.runtimes(), &asked.quota, &asked.config.sessions)?;
     let most = files::fitting(body.size_hint().lower(), files::most_bytes(&asked, new.limits.disk_bytes))?;
     let view = asked.whole(|asked| async move { asked.sessions.create(&asked.quota, new).await }).await?;
     let made = Made { asked, id: view.id.to_string(), is_whole: false };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::dependencies::Dependencies;
 use crate::api::fields;
 use crate::api::problem::ProblemDetails;
 use crate::api::wire::{Denied, Encoding, UsageResponse};
@@ -48,6 +49,9 @@ pub struct SessionRequest {
     /// Of the profile's secrets those that it is to have, by their variables; all whose hosts it reaches where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
+    /// Packages that its programs find, installed in a sandbox of their own before the session is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependencies: Option<Dependencies>,
 }
 
 /// Body of `PATCH /v1/sessions/{id}`; what is absent stays.

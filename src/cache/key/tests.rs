@@ -21,6 +21,7 @@ struct Mixed {
     policy: Policy,
     limits: Limits,
     disk: (u64, u64),
+    bounds: Vec<u64>,
 }
 
 impl Mixed {
@@ -39,6 +40,7 @@ impl Mixed {
             policy: profile.policy(),
             limits: profile.compile,
             disk: (100, 10),
+            bounds: vec![1],
         }
     }
 
@@ -55,6 +57,7 @@ impl Mixed {
             policy: &self.policy,
             limits: &self.limits,
             disk: self.disk,
+            bounds: &self.bounds,
         };
         ingredients.key()
     }
@@ -69,6 +72,8 @@ type Change = fn(&mut Mixed);
 
 const CHANGES: &[(&str, Change)] = &[
     ("nothing", |_| {}),
+    ("another bound", |mixed| mixed.bounds = vec![2]),
+    ("one bound more", |mixed| mixed.bounds.push(1)),
     ("another client", |mixed| mixed.client = Some("1001".into())),
     ("a client without a name", |mixed| mixed.client = Some(String::new())),
     ("everybody", |mixed| mixed.client = None),

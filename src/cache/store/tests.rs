@@ -16,7 +16,7 @@ fn cost(size: usize) -> u64 {
 }
 
 fn path_of(directory: &Path, key: &Key) -> PathBuf {
-    directory.join(DIRECTORY).join(subdirectory_of(key)).join(name_of(key))
+    directory.join("compile").join(subdirectory_of(key)).join(name_of(key))
 }
 
 fn has(store: &Store, key: &Key) -> bool {
@@ -24,12 +24,12 @@ fn has(store: &Store, key: &Key) -> bool {
 }
 
 fn open(directory: &Path, entries: u64) -> Store {
-    Store::open(directory, entries * cost(10)).unwrap()
+    Store::open(directory, "compile", entries * cost(10)).unwrap()
 }
 
 /// Every file in the store.
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let inside = fs::read_dir(directory.join(DIRECTORY)).unwrap().map(|entry| entry.unwrap().path());
+    let inside = fs::read_dir(directory.join("compile")).unwrap().map(|entry| entry.unwrap().path());
     inside.flat_map(|inside| fs::read_dir(inside).unwrap().map(|entry| entry.unwrap().path())).collect()
 }
 
@@ -71,18 +71,18 @@ fn nobody_else_can_enter() {
     let place = directory.path().join("a/b");
     open(&place, 9).put(&key(1), &entry(10)).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!([mode(&place), mode(&place.join(DIRECTORY))], [0o700; 2]);
+    assert_eq!([mode(&place), mode(&place.join("compile"))], [0o700; 2]);
     assert_eq!(mode(&path_of(&place, &key(1))), 0o600);
-    fs::set_permissions(place.join(DIRECTORY), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(Store::open(&place, 9).unwrap_err(), StoreError::NotOurs);
+    fs::set_permissions(place.join("compile"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(Store::open(&place, "compile", 9).unwrap_err(), StoreError::NotOurs("compile"));
 }
 
 #[test]
 fn a_link_in_place_of_the_directory_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
-    symlink(elsewhere.path(), directory.path().join(DIRECTORY)).unwrap();
-    assert!(matches!(Store::open(directory.path(), 9), Err(StoreError::System(_))));
+    symlink(elsewhere.path(), directory.path().join("compile")).unwrap();
+    assert!(matches!(Store::open(directory.path(), "compile", 9), Err(StoreError::System(_))));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_subdirectory_that_is_a_link_is_not_entered() {
     let directory = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let store = open(directory.path(), 9);
-    symlink(elsewhere.path(), directory.path().join(DIRECTORY).join(subdirectory_of(&key(1)))).unwrap();
+    symlink(elsewhere.path(), directory.path().join("compile").join(subdirectory_of(&key(1)))).unwrap();
     assert!(store.put(&key(1), &entry(10)).is_err());
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
@@ -261,7 +261,7 @@ fn two_processes_that_write_at_one_time_leave_whole_entries() {
 #[test]
 fn a_full_disk_is_an_error_and_leaves_nothing_half_written() {
     let Some(small) = Mounted::new("size=128k") else { return };
-    let store = Store::open(small.0.path(), 1 << 30).unwrap();
+    let store = Store::open(small.0.path(), "compile", 1 << 30).unwrap();
     store.put(&key(1), &entry(10)).unwrap();
     let error = store.put(&key(2), &entry(200 << 10)).unwrap_err();
     assert_eq!(error.errno, Number::ENOSPC);
@@ -275,15 +275,15 @@ fn a_full_disk_is_an_error_and_leaves_nothing_half_written() {
 #[test]
 fn a_file_system_that_is_read_only_gives_and_takes_nothing() {
     let Some(mounted) = Mounted::new("size=1m") else { return };
-    let store = Store::open(mounted.0.path(), 1 << 20).unwrap();
+    let store = Store::open(mounted.0.path(), "compile", 1 << 20).unwrap();
     store.put(&key(1), &entry(10)).unwrap();
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     mount(None::<&str>, mounted.0.path(), None::<&str>, flags, None::<&str>).unwrap();
     assert!(has(&store, &key(1)));
     assert_eq!(store.put(&key(2), &entry(10)).unwrap_err().errno, Number::EROFS);
-    let again = Store::open(mounted.0.path(), 1 << 20).unwrap();
+    let again = Store::open(mounted.0.path(), "compile", 1 << 20).unwrap();
     assert!(has(&again, &key(1)));
-    assert!(matches!(Store::open(&mounted.0.path().join("more"), 9), Err(StoreError::Make(_))));
+    assert!(matches!(Store::open(&mounted.0.path().join("more"), "compile", 9), Err(StoreError::Make(_))));
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_directory_that_goes_away_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path(), 9);
     store.put(&key(1), &entry(10)).unwrap();
-    fs::remove_dir_all(directory.path().join(DIRECTORY)).unwrap();
+    fs::remove_dir_all(directory.path().join("compile")).unwrap();
     assert_eq!(store.get(&key(1)).unwrap(), Got::Nothing);
     assert_eq!(store.put(&key(1), &entry(10)).unwrap_err().errno, Number::ENOENT);
 }

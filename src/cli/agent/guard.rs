@@ -52,9 +52,16 @@ pub(super) fn hold_repository(
     }
     if found.is_file() {
         hold(root, &git, all);
-        for directory in directories_of(root, &git) {
-            if let Some(inside) = all.keys().filter(|known| directory.starts_with(known)).max().cloned() {
-                hold(&inside, &directory, all);
+        let mut directories = directories_of(root, &git);
+        // What lies in one that is held has no way to it that may be written to.
+        directories.sort();
+        for directory in directories {
+            let around = all.iter().filter(|(known, _)| directory.starts_with(known)).max();
+            match around.map(|(known, writable)| (known.clone(), *writable)) {
+                Some((inside, true)) if inside != directory => hold(&inside, &directory, all),
+                Some((_, false)) => drop(all.insert(directory, false)),
+                // It was chosen, or is not there at all.
+                Some(_) | None => {}
             }
         }
         return Ok(Some(Repository { root: root.to_owned(), was_there: true }));

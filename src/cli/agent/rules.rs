@@ -1,5 +1,6 @@
 //! The allow-file: what may be reached, as a profile's `network` is written, and lines that are added to it.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -160,6 +161,7 @@ pub(super) fn combined(flags: &[DestinationForm], rules: Option<&Rules>) -> Resu
         connections: None,
         bytes: None,
         bytes_per_second: None,
+        secrets: BTreeMap::new(),
     };
     let mut form = rules.map_or_else(|| Ok(empty()), Rules::read)?;
     let more: Vec<DestinationForm> = flags.iter().filter(|flag| !form.allow.contains(flag)).cloned().collect();
@@ -204,9 +206,10 @@ pub(super) fn add(path: &Path, destinations: &[DestinationForm]) -> Result<usize
 /// The text of an allow-file with more in it.
 fn extended(path: &Path, text: &str, destinations: &[DestinationForm]) -> Result<(String, usize), RulesError> {
     let form_error = |text: String| RulesError::Form(path.to_owned(), text);
-    let known = if text.trim().is_empty() { Vec::new() } else { parse(path, text)?.allow };
     let mut document: DocumentMut =
         text.parse().map_err(|error: toml_edit::TomlError| form_error(error.to_string()))?;
+    // One with comments alone is to be filled as well.
+    let known = if document.is_empty() { Vec::new() } else { parse(path, text)?.allow };
     let same = |one: &DestinationForm, other: &DestinationForm| {
         let both = (Destination::try_from(one.clone()), Destination::try_from(other.clone()));
         matches!(both, (Ok(one), Ok(other)) if one == other)

@@ -99,10 +99,12 @@ async fn serve(
         limits: grant.limits,
         origin: None,
         reach,
+        trees: Vec::new(),
     };
     keeper.ask_with(session, Some(network), create).await.map_err(failed)?;
     let is_typed = ours::is_typed();
-    let purpose = if is_typed { ExecPurpose::Terminal(window().unwrap_or(USUAL)) } else { ExecPurpose::Program { input: true } };
+    let purpose =
+        if is_typed { ExecPurpose::Terminal(window().unwrap_or(USUAL)) } else { ExecPurpose::Program { input: true } };
     let ends = keeper.execute(session, ONLY, &plan.spec, &grant.limits, purpose, &[]).await.map_err(failed)?;
     let (tell_ended, ended) = watch::channel(false);
     let mut present = Present {

@@ -9,6 +9,7 @@ use super::time::duration;
 use super::wire::Session;
 use super::{SessionError, print, print_json};
 use crate::cli::arguments::variable;
+use crate::cli::dependencies::{Packages, PackagesError};
 use crate::cli::limit::{self, Limit};
 use crate::cli::network::Reach;
 
@@ -41,6 +42,8 @@ pub(super) struct Arguments {
     persistent: bool,
     #[command(flatten)]
     reach: Reach,
+    #[command(flatten)]
+    packages: Packages,
     /// Print the session as JSON in place of its id
     #[arg(long)]
     json: bool,
@@ -55,7 +58,7 @@ pub(super) fn help() -> String {
 
 /// Starts one.
 pub(super) async fn run(link: &Link, arguments: &Arguments) -> Result<u8, SessionError> {
-    let body = link.call(Method::POST, "/v1/sessions", Some(&request(arguments))).await?;
+    let body = link.call(Method::POST, "/v1/sessions", Some(&request(arguments)?)).await?;
     if arguments.json {
         print_json(&body).await?;
     } else {
@@ -65,7 +68,7 @@ pub(super) async fn run(link: &Link, arguments: &Arguments) -> Result<u8, Sessio
     Ok(0)
 }
 
-fn request(arguments: &Arguments) -> Value {
+fn request(arguments: &Arguments) -> Result<Value, PackagesError> {
     let mut request = Map::new();
     request.insert("runtimes".to_owned(), json!(arguments.runtimes));
     let mut put = |name: &str, value: Option<Value>| {
@@ -81,8 +84,9 @@ fn request(arguments: &Arguments) -> Value {
     put("lifetime_ms", arguments.lifetime.map(|time| json!(time)));
     put("network", arguments.reach.form().map(|form| json!(form)));
     put("secrets", arguments.reach.secrets().map(|names| json!(names)));
+    put("dependencies", arguments.packages.form()?.map(|form| json!(form)));
     put("persistent", arguments.persistent.then_some(json!(true)));
-    Value::Object(request)
+    Ok(Value::Object(request))
 }
 
 /// Changes of limits as a request has them; none where there are none.
@@ -111,7 +115,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_left_to_the_service() {
         let line = Line::parse_from(["create", "python"]);
-        assert_eq!(request(&line.arguments), json!({"runtimes": ["python"]}));
+        assert_eq!(request(&line.arguments).unwrap(), json!({"runtimes": ["python"]}));
     }
 
     #[test]
@@ -139,6 +143,6 @@ mod tests {
         let expected = json!({"runtimes": ["python@3.12", "node"], "profile": "agent", "limits": {"memory_bytes": 1048576},
             "env": {"A": "1"}, "labels": {"k": "v"}, "idle_timeout_ms": 1_800_000, "lifetime_ms": 172_800_000,
             "network": {"allow": [{"domain": "example.org", "ports": [443]}]}, "persistent": true});
-        assert_eq!(request(&line.arguments), expected);
+        assert_eq!(request(&line.arguments).unwrap(), expected);
     }
 }

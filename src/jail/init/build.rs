@@ -1,5 +1,8 @@
 //! What init does to itself and to its namespaces before it says that the jail is ready.
 
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno as Number;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -8,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
 
 use crate::jail::capability_error;
+use crate::plan::tree::Ecosystem;
 use crate::plan::{CERTIFICATES, Identity, Jail, PROGRAM_ID, USUAL_CERTIFICATES};
 use crate::sys::{Call, Errno, namespace, seccomp};
 
@@ -112,6 +116,12 @@ pub(super) fn mount_scratch(jail: &Jail) -> Result<(), Errno> {
         mount(Some(from), to, NOTHING, MsFlags::MS_BIND, NOTHING).call("mount")?;
     }
     Ok(())
+}
+
+/// Mounts a tree, which comes sealed and attached to nothing, where programs look for it.
+pub(super) fn mount_tree(ecosystem: Ecosystem, tree: &OwnedFd) -> Result<(), Errno> {
+    let place = CString::new(ecosystem.place()).expect("a fixed path");
+    crate::sys::mount::attach(tree.as_fd(), &place)
 }
 
 /// Keeps what init needs to kill, read, write and watch inside its own sandbox, for good.

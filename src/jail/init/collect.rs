@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -119,13 +119,47 @@ fn open_regular(workspace: BorrowedFd<'_>, path: &Path) -> Result<Regular, Omiss
     Ok(Regular { file: opened, size: found.len(), executable: found.permissions().mode() & 0o100 != 0 })
 }
 
+/// What a symbolic link says; `None` for whatever is none.
+fn link(top: BorrowedFd<'_>, path: &Path) -> Option<Vec<u8>> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let above = fs::open_beneath(top, above, OFlag::O_DIRECTORY | OFlag::O_RDONLY, Mode::empty()).ok()?;
+    let said = nix::fcntl::readlinkat(&above, path.file_name()?).ok()?;
+    Some(said.into_vec())
+}
+
 /// Writes what is wanted to the pipe, each file behind a [`Found`] with its length before it.
 pub(super) fn collect(wanted: BorrowedFd<'_>, pipe: OwnedFd) -> Result<(), Errno> {
     let mut pipe = File::from(pipe);
     let malformed = Errno { call: "pread", errno: Number::EBADMSG };
     let wanted: Wanted = postcard::from_bytes(&fs::read_whole(wanted, WANTED_BYTES)?).map_err(|_| malformed)?;
     let patterns = patterns(&wanted.patterns).map_err(|_| malformed)?;
-    let workspace = File::open("/workspace").call("open")?;
+    let workspace = OwnedFd::from(File::open("/workspace").call("open")?);
+    let workspace = match &wanted.tree {
+        None => workspace,
+        Some(top) => {
+            let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
+            match fs::open_beneath(
+                workspace.as_fd(),
+                Path::new(OsStr::from_bytes(top.as_bytes())),
+                flags,
+                Mode::empty(),
+            ) {
+                Ok(top) => top,
+                // Nothing was made, and that is what is handed out.
+                Err(Errno { errno: Number::ENOENT, .. }) => {
+                    drop(put(&mut pipe, &Found::End));
+                    return Ok(());
+                }
+                Err(_) => {
+                    let path = top.as_bytes().to_vec();
+                    let told = put(&mut pipe, &Found::Omitted { path, reason: Omission::NotRegular });
+                    drop(told.and_then(|()| put(&mut pipe, &Found::End)));
+                    return Ok(());
+                }
+            }
+        }
+    };
+    let (is_tree, whole) = (wanted.tree.is_some(), wanted.whole || wanted.tree.is_some());
     let mut walk = Walk {
         deadline: Instant::now() + Duration::from_millis(wanted.time_ms),
         entries_left: wanted.entries,
@@ -137,11 +171,23 @@ pub(super) fn collect(wanted: BorrowedFd<'_>, pipe: OwnedFd) -> Result<(), Errno
     let complete = walk.run(workspace.as_fd(), &mut |met| {
         let (path, opened) = match met {
             Met::TooDeep(path) => (path, Err(Omission::TooDeep)),
-            Met::Unreadable(_) | Met::Empty(_) if !wanted.whole => return true,
+            Met::Unreadable(_) | Met::Empty(_) if !whole => return true,
             Met::Unreadable(path) => (path, Err(Omission::Unreadable)),
+            Met::Empty(path) | Met::Entry(path) if is_tree && files >= wanted.files => (path, Err(Omission::TooMany)),
+            Met::Empty(path) if is_tree => {
+                files += 1;
+                broken = put(&mut pipe, &Found::Directory { path: path.as_os_str().as_bytes().to_vec() }).is_err();
+                return !broken;
+            }
             Met::Empty(path) => (path, Err(Omission::EmptyDirectory)),
-            Met::Entry(path) if !patterns.is_match(path) => return true,
+            Met::Entry(path) if !is_tree && !patterns.is_match(path) => return true,
             Met::Entry(path) if files >= wanted.files => (path, Err(Omission::TooMany)),
+            Met::Entry(path) if is_tree && let Some(target) = link(workspace.as_fd(), path) => {
+                files += 1;
+                let path = path.as_os_str().as_bytes().to_vec();
+                broken = put(&mut pipe, &Found::Link { path, target }).is_err();
+                return !broken;
+            }
             Met::Entry(path) => (path, open_regular(workspace.as_fd(), path)),
         };
         let opened = opened.and_then(|found| if found.size > bytes_left { Err(Omission::TooLarge) } else { Ok(found) });

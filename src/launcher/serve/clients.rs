@@ -6,10 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno as Number;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
+use super::trees::Fittings;
 use super::{About, Connection, Server};
 use crate::launcher::pool::Key;
 use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::launcher::sandbox::{BACKLOG, Work};
+use crate::launcher::workspace::TreeSize;
 use crate::sys::{Errno, socket};
 
 /// Most answers that wait for a client that does not read them.
@@ -120,11 +122,14 @@ impl Server {
         }
         let mut descriptors = descriptors.into_iter();
         match request {
-            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh, reach } => {
+            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh, reach, trees, installer } => {
                 let key = Key { runtime, profile, warm };
-                if let Err(reason) =
-                    self.open((connection, lease), key, (disk_bytes, disk_files), fresh, (reach, descriptors.next()))
-                {
+                let (disk, reach) = ((disk_bytes, disk_files), (reach, descriptors.next()));
+                let opened = self.trees(&trees).and_then(|trees| {
+                    let fittings = Fittings { trees, installer };
+                    self.open((connection, lease), key, disk, fresh, reach, &fittings)
+                });
+                if let Err(reason) = opened {
                     self.reply(connection, &Reply::Failed { lease, reason, had_begun: false }, Vec::new());
                 }
             }
@@ -145,6 +150,10 @@ impl Server {
                 Some(serial) => self.destroy(serial, None),
                 None => self.reply(connection, &Reply::Closed { lease }, Vec::new()),
             },
+            Request::Tree { lease, key, size } => {
+                let size = size.map(|(bytes, files)| TreeSize { bytes, files });
+                self.ask_tree((connection, lease), key, size.zip(descriptors.next()));
+            }
             Request::Sessions => self.newcomer = Some(connection),
             Request::Session { .. } => {}
             Request::Reload => self.reload(),

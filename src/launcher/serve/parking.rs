@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::Server;
+use super::trees::{Fitting, Fittings};
 use crate::job::Path;
 use crate::launcher::pool::Key;
 use crate::launcher::protocol::Reach;
@@ -30,6 +31,7 @@ impl Server {
         (disk_bytes, disk_files): (u64, u64),
         fresh: bool,
         (reach, given): (Reach, Option<OwnedFd>),
+        fittings: &Fittings,
     ) -> Result<(), String> {
         if self.stopping || self.leases.contains_key(&owner) {
             return Err("the launcher is stopping, or the lease is in use".to_owned());
@@ -50,7 +52,10 @@ impl Server {
             && self.config.pool.warm
             && self.catalogue.by_id(&key.runtime).is_some_and(|found| found.warm().is_some());
         let key = Key { warm, ..key };
+        // None waits that sees more than its runtime.
+        let is_plain = fittings.fitting() == Fitting::Plain;
         if !fresh
+            && is_plain
             && has_usual_disk
             && is_usual
             && !has_secrets
@@ -65,7 +70,7 @@ impl Server {
             return Ok(());
         }
         // What is made for a job alone need not wait for an interpreter to start twice.
-        self.make(&Key { warm: false, ..key }, Some(owner), (disk_bytes, disk_files), network).map(drop)
+        self.make(&Key { warm: false, ..key }, Some(owner), (disk_bytes, disk_files), network, fittings).map(drop)
     }
 
     /// The network of a sandbox that has waited is looked at before it is anybody's, and made narrower where
@@ -200,7 +205,7 @@ impl Server {
         let parked = self.sandboxes.values().filter(|sandbox| sandbox.owner.is_none()).count();
         let made = if parked < (most / 2).min(most.saturating_sub(jobs)) && self.sandboxes.len() < most {
             let network = self.profiles.get(&key.profile).map(|profile| profile.network.clone());
-            self.make(&key, None, (disk_bytes, disk_files), network.unwrap_or_default())
+            self.make(&key, None, (disk_bytes, disk_files), network.unwrap_or_default(), &Fittings::default())
         } else {
             self.pool.hold_until(now + ROUND);
             return;

@@ -12,6 +12,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::network::Owner;
 use super::sessions::{borrowed, user_namespace};
+use super::trees::{Fitting, Fittings};
 use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::jail::template;
@@ -23,6 +24,7 @@ use crate::launcher::sandbox::{News, Parts, Phase, Sandbox};
 use crate::launcher::secrets;
 use crate::launcher::view;
 use crate::launcher::workspace::Mounts;
+use crate::plan::tree::places;
 use crate::plan::{Identity, Jail, PROGRAM_ID, Spec};
 use crate::profile::Network;
 use crate::sys::{Call, Errno, namespace, process, socket};
@@ -35,16 +37,18 @@ impl Server {
         owner: Option<(u64, u64)>,
         (disk_bytes, disk_files): (u64, u64),
         reach: Network,
+        fittings: &Fittings,
     ) -> Result<u64, String> {
         let profile = Arc::clone(self.profiles.get(&key.profile).ok_or("no such profile")?);
-        self.make_template(&key.runtime, reaches_out(&reach))?;
+        self.make_template(&key.runtime, reaches_out(&reach), fittings.fitting())?;
         let loopback = reach.has_sockets();
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
         let slot = self.slots.take().ok_or(NO_SLOT)?;
-        let jail =
-            Jail { identity: self.slots.identity(slot), disk_bytes, disk_files, workspace: None, furnished: false };
-        let (init, control, entered) = match self.make_init(&key.runtime, &jail, &reach, None) {
+        let trees = fittings.trees.iter().map(|(ecosystem, _)| *ecosystem).collect();
+        let identity = self.slots.identity(slot);
+        let jail = Jail { identity, disk_bytes, disk_files, workspace: None, furnished: false, trees };
+        let (init, control, entered) = match self.make_init(&key.runtime, &jail, &reach, None, fittings) {
             Ok(made) => made,
             Err(reason) => {
                 self.slots.give_back(slot);
@@ -61,6 +65,7 @@ impl Server {
             filter,
             network: namespace,
             reach: reach.clone(),
+            trees: fittings.trees.iter().map(|(_, tree)| Arc::clone(tree)).collect(),
             sample_interval_us: self.config.launcher.sample_interval_us,
         };
         self.serial += 1;
@@ -115,8 +120,8 @@ impl Server {
 
     /// Builds what sandboxes see, where that is not there yet: those of a runtime, or, where each stands in
     /// a line of its own, those of sessions that have several.
-    pub(super) fn make_template(&mut self, runtimes: &str, networked: bool) -> Result<(), String> {
-        let key = (runtimes.to_owned(), networked);
+    pub(super) fn make_template(&mut self, runtimes: &str, networked: bool, fitting: Fitting) -> Result<(), String> {
+        let key = (runtimes.to_owned(), networked, fitting);
         if self.templates.contains_key(&key) {
             return Ok(());
         }
@@ -131,6 +136,13 @@ impl Server {
         if networked {
             view::add_network(&mut plan, self.config.network.certificates());
         }
+        match fitting {
+            Fitting::Plain => {}
+            Fitting::Trees => plan.directories.extend(places()),
+            Fitting::Installer(ecosystem) => {
+                view::add_installer(&mut plan, ecosystem, self.config.dependencies.of(ecosystem));
+            }
+        }
         let template = template::build(&plan).map_err(|error| error.to_string())?;
         self.templates.insert(key, template);
         Ok(())
@@ -143,9 +155,12 @@ impl Server {
         jail: &Jail,
         network: &Network,
         workspace: Option<&Mounts>,
+        fittings: &Fittings,
     ) -> Result<(process::Child, OwnedFd, Entered), String> {
         let text = |errno: Errno| errno.to_string();
-        let key = (runtime.to_owned(), reaches_out(network));
+        let key = (runtime.to_owned(), reaches_out(network), fittings.fitting());
+        let trees =
+            fittings.trees.iter().map(|(_, tree)| tree.sealed()).collect::<Result<Vec<_>, _>>().map_err(text)?;
         let template = self.templates.get(&key).ok_or("no such template")?;
         let (ours, theirs) = socket::pair().map_err(text)?;
         let mut entered = self.networks.enter(network).map_err(text)?;
@@ -164,7 +179,8 @@ impl Server {
             let mapped = Command::Mapped { additions: additions.is_some() };
             let bytes = postcard::to_allocvec(&mapped).map_err(|error| error.to_string())?;
             let stores = workspace.map_or(&[][..], |mounts| &mounts.stores);
-            let descriptors = additions.iter().map(AsFd::as_fd).chain(borrowed(stores)).collect::<Vec<_>>();
+            let additions = additions.iter().map(AsFd::as_fd);
+            let descriptors = additions.chain(borrowed(stores)).chain(borrowed(&trees)).collect::<Vec<_>>();
             socket::send(ours.as_fd(), &bytes, &descriptors).map_err(text)
         });
         if let Err(error) = mapped {

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::network::Owner;
 use super::sandboxes::reaches_out;
+use super::trees::{Fitting, Fittings};
 use super::{About, Server};
 use crate::jail::init::{self, Command, Report};
 use crate::launcher::netns::Entered;
@@ -44,9 +45,13 @@ impl Server {
         descriptors: Vec<OwnedFd>,
     ) {
         let done = match request {
-            SessionRequest::Create { runtimes, profile, limits, origin, reach } => {
+            SessionRequest::Create { runtimes, profile, limits, origin, reach, trees } => {
                 let given = (reach, descriptors.into_iter().next());
-                self.create_session(key, runtimes, &profile, limits, origin, given).map(|()| Some(SessionEvent::Done))
+                let created = self.trees(&trees).and_then(|trees| {
+                    let fittings = Fittings { trees, installer: None };
+                    self.create_session(key, (runtimes, fittings), (&profile, limits), origin, given)
+                });
+                created.map(|()| Some(SessionEvent::Done))
             }
             _ if !self.sessions.contains_key(&key) => Ok(Some(SessionEvent::Unknown)),
             SessionRequest::Execute { exec, limits, purpose } => {
@@ -191,9 +196,8 @@ impl Server {
     fn create_session(
         &mut self,
         key: SessionKey,
-        runtimes: Vec<String>,
-        profile: &str,
-        limits: Limits,
+        (runtimes, fittings): (Vec<String>, Fittings),
+        (profile, limits): (&str, Limits),
         origin: Option<(SessionKey, u64)>,
         (reach, given): (Reach, Option<OwnedFd>),
     ) -> Result<(), String> {
@@ -210,7 +214,7 @@ impl Server {
         let filter = Arc::clone(filter);
         // Under an allow-list every jail has an uplink.
         let networked = !offline && reaches_out(&profile.network);
-        self.make_session_template(&runtimes, networked)?;
+        self.make_session_template(&runtimes, networked, fittings.fitting())?;
         let slot = self.slots.take().ok_or(NO_SLOT)?;
         let quota = Quota { disk_bytes: limits.disk_bytes, disk_files: limits.disk_files };
         let workspace = match origin {
@@ -256,6 +260,7 @@ impl Server {
             flushing: std::collections::VecDeque::new(),
             workspace,
             writable: self.grant.as_ref().map(|grant| grant.real.writable().into()),
+            fittings,
             group,
             jail: None,
             execs: std::collections::BTreeMap::new(),
@@ -280,14 +285,15 @@ impl Server {
             None => {}
         }
         let (runtimes, workspace, slot) = (session.runtimes.clone(), session.workspace, session.slot);
-        let (identity, network) = (session.identity, session.network());
-        let template = self.make_session_template(&runtimes, reaches_out(&network))?;
+        let (identity, network, fittings) = (session.identity, session.network(), session.fittings.clone());
+        let template = self.make_session_template(&runtimes, reaches_out(&network), fittings.fitting())?;
         let mounts = self.workspaces.mounts(workspace).map_err(unmade)?;
         // A template of real directories has all that is to be written to; the workspace is there, and not seen.
         let furnished = self.grant.is_some();
         let overlay = (!furnished).then(|| mounts.overlay.clone());
-        let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: overlay, furnished };
-        let made = self.make_init(&template, &plan, &network, (!furnished).then_some(&mounts));
+        let trees = fittings.trees.iter().map(|(ecosystem, _)| *ecosystem).collect();
+        let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: overlay, furnished, trees };
+        let made = self.make_init(&template, &plan, &network, (!furnished).then_some(&mounts), &fittings);
         let (init, control, entered) = made.inspect_err(|_| self.workspaces.released(workspace))?;
         let Entered { namespace, sockets, granted } = entered;
         self.serial += 1;
@@ -884,6 +890,7 @@ impl Server {
             }
             // Its session is gone, and what it has made goes too.
             (Done::Snapshot { .. }, ..) => {}
+            (Done::Tree(tree, result), ..) => self.tree_ended(tree, result),
             (Done::Merged(result) | Done::Swept(result), ..) => {
                 if let Err(errno) = result {
                     eprintln!("codesandbox-launcher: layers of a workspace stay as they are: {errno}");
@@ -1280,9 +1287,14 @@ impl Server {
     }
 
     /// Builds what sandboxes of a session see, where that is not there yet, and names it.
-    fn make_session_template(&mut self, runtimes: &[String], networked: bool) -> Result<String, String> {
+    fn make_session_template(
+        &mut self,
+        runtimes: &[String],
+        networked: bool,
+        fitting: Fitting,
+    ) -> Result<String, String> {
         let name: String = runtimes.iter().map(|runtime| format!("{runtime}\n")).collect();
-        self.make_template(&name, networked).map(|()| name)
+        self.make_template(&name, networked, fitting).map(|()| name)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::plan::workspace::{EMPTY, SHM, TMP, layer_name, work_name};
 use crate::sys::{Call, Errno, Result, fs as sys_fs, mount as trees};
 
 /// A directory that every host has, and of which the launcher reads nothing.
-const BASE: &str = "/sys/kernel";
+pub(super) const BASE: &str = "/sys/kernel";
 /// What nobody refers to any more, until it is removed.
 const TRASH: &str = "trash";
 /// Directories that every store has, the root included.

@@ -21,6 +21,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{chdir, chroot, fchdir, pipe2};
 
 use super::stack::{Layer, SnapshotId, WorkspaceId};
+use crate::plan::tree::TreeKey;
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, Result, fs, seccomp};
 
@@ -39,6 +40,7 @@ pub(super) enum Work {
     Copy { workspace: WorkspaceId, snapshot: SnapshotId, made: Layer },
     Merge { made: Layer },
     Sweep { store: WorkspaceId },
+    Tree(TreeKey),
 }
 
 impl AsFd for Worker {
@@ -50,13 +52,24 @@ impl AsFd for Worker {
 impl Worker {
     /// Starts a child with this store as its root. The caller must be single-threaded.
     pub(super) fn start(store: BorrowedFd<'_>, work: Work, task: impl FnOnce(&OwnedFd) -> Result<u64>) -> Result<Self> {
+        Self::start_with(store, None, work, task)
+    }
+
+    /// The same, where the task reads from a descriptor.
+    pub(super) fn start_with(
+        store: BorrowedFd<'_>,
+        source: Option<BorrowedFd<'_>>,
+        work: Work,
+        task: impl FnOnce(&OwnedFd) -> Result<u64>,
+    ) -> Result<Self> {
         let (report, told) = pipe2(OFlag::O_CLOEXEC).call("pipe2")?;
         match process::clone(CloneFlags::empty(), None)? {
             Side::Parent(child) => Ok(Self { child, report, work }),
             Side::Child => {
                 // A panic must not unwind into what would go on as a second launcher.
                 let done = catch_unwind(AssertUnwindSafe(|| {
-                    process::close_all_but(&[store, told.as_fd()])?;
+                    let kept: Vec<BorrowedFd<'_>> = [store, told.as_fd()].into_iter().chain(source).collect();
+                    process::close_all_but(&kept)?;
                     let root = confine(store)?;
                     let count = task(&root)?;
                     // A report of eight bytes fits every pipe.

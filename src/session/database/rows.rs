@@ -148,6 +148,7 @@ fn session_row(record: &SessionRecord) -> Stored {
         ("restarts", record.restarts.into()),
         ("cpus", record.cpus.as_ref().map_or(Value::Null, packed)),
         ("network", record.network.as_ref().map_or(Value::Null, |network| packed(&Reach::from(network)))),
+        ("trees", if record.trees.is_empty() { Value::Null } else { packed(&record.trees) }),
         ("status", text(&record.status.name())),
         ("lost", record.lost.into()),
         ("saved", record.saved.map_or(Value::Null, number)),
@@ -179,6 +180,10 @@ fn session_of(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
         network: match row.get::<_, Option<Vec<u8>>>("network")? {
             Some(_) => Some(unpacked::<Reach>(row, "network")?.into()),
             None => None,
+        },
+        trees: match row.get::<_, Option<Vec<u8>>>("trees")? {
+            Some(_) => unpacked(row, "trees")?,
+            None => Vec::new(),
         },
         status: parsed(row, "status", Status::by_name)?,
         lost: row.get("lost")?,

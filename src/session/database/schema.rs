@@ -6,7 +6,7 @@
 use rusqlite_migration::{M, Migrations};
 
 /// Steps from nothing to the newest version, which is their number.
-pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(NETWORK), M::up(SECRETS)];
+pub(super) const STEPS: &[M<'static>] = &[M::up(FIRST), M::up(NETWORK), M::up(SECRETS), M::up(TREES)];
 
 /// The newest version.
 pub(super) const VERSION: usize = STEPS.len();
@@ -22,6 +22,9 @@ const NETWORK: &str = "ALTER TABLE sessions ADD COLUMN network BLOB;";
 /// A list (variant 2) says at its end which secrets there are: none, in what was stored before.
 const SECRETS: &str =
     "UPDATE sessions SET network = CAST(network || x'00' AS BLOB) WHERE substr(network, 1, 1) = x'02';";
+
+/// What was installed for a session, in postcard; nothing where that is nothing.
+const TREES: &str = "ALTER TABLE sessions ADD COLUMN trees BLOB;";
 
 /// Numbers that are 64 bits wide and unsigned are stored as the signed ones with the same bits. Lists and
 /// maps are postcard.

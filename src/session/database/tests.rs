@@ -13,6 +13,7 @@ use rusqlite_migration::Migrations;
 use tempfile::TempDir;
 
 use super::*;
+use crate::plan::tree::{Ecosystem, TreeAt};
 use crate::profile::{AllowList, Limits, Network};
 use crate::session::record::tests::{limits, record};
 use crate::session::state::Status;
@@ -348,6 +349,15 @@ INSERT INTO execs VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, x'01027368'
 INSERT INTO snapshots VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, NULL, 31, 32, 33, 0);
 INSERT INTO contexts VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, 'python', 1);
 ",
+    "
+INSERT INTO sessions VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', '1000', 1, x'010462617368', 'session',
+    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, x'00', x'010161016200', 1, 2, 3, 4, 5, 6, NULL, 'stopped', 0, 8, x'01',
+    x'01010909090909090909090909090909090909090909090909090909090909090909');
+INSERT INTO execs VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, x'01027368', 1, 24, 80, 22,
+    11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, NULL);
+INSERT INTO snapshots VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, NULL, 31, 32, 33, 0);
+INSERT INTO contexts VALUES ('0b7a2f6e-6f0e-4b0a-9c54-0a2f5f1f6d11', 1, 'python', 1);
+",
 ];
 
 #[test]
@@ -378,8 +388,11 @@ fn records_of_every_version_are_read() {
             assert_eq!((&*session.runtimes, session.limits.stack_bytes), (&["bash".to_owned()][..], 21));
             assert_eq!(session.labels, BTreeMap::from([("a".to_owned(), "b".to_owned())]));
             assert_eq!((session.status, session.saved), (Status::Stopped, Some(8)));
-            let network = [None, Some(Network::Loopback), Some(Network::Allow(Box::default()))];
+            let loopback = || Some(Network::Loopback);
+            let network = [None, loopback(), Some(Network::Allow(Box::default())), loopback()];
             assert_eq!(session.network, network[version]);
+            let trees = if version > 2 { vec![TreeAt { ecosystem: Ecosystem::Npm, key: [9; 32] }] } else { vec![] };
+            assert_eq!(session.trees, trees);
             let execs = database.execs(session.id).await.unwrap();
             assert_eq!((&*execs[0].argv, execs[0].terminal), (&["sh".to_owned()][..], Some((24, 80))));
             assert_eq!(database.snapshots(session.id).await.unwrap()[0].files, 33);

@@ -13,7 +13,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| CONFIG.catalogue(None, 
 
 fn check_json(json: &Value) -> Result<NewSession, Problem> {
     let request = fields::parse(json.to_string().as_bytes())?;
-    session(request, &CONFIG, &CATALOGUE, &CONFIG.quota(1000), &CONFIG.sessions)
+    session(request, &CONFIG, &CATALOGUE, &CONFIG.quota(1000), &CONFIG.sessions).map(|(new, _)| new)
 }
 
 /// A request that passes, with some of its fields replaced.

@@ -272,5 +272,5 @@ fn plan() -> Template {
             Err(_) => {}
         }
     }
-    Template { binds, links, files: Vec::new(), real: None }
+    Template { binds, links, files: Vec::new(), directories: Vec::new(), real: None }
 }

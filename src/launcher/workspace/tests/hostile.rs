@@ -203,7 +203,7 @@ fn a_killed_worker_leaves_old_or_new() {
                     ground.workspaces.delete_snapshot(workspace, snapshot).unwrap();
                 }
                 Done::Snapshot { .. } => killed += 1,
-                Done::Swept(_) => unreachable!("nobody swept"),
+                Done::Swept(_) | Done::Tree(..) => unreachable!("nobody swept, and there is no tree"),
             }
             assert_eq!(ground.view(workspace), view);
             while let Some(worker) = ground.workspaces.sweep().unwrap() {
