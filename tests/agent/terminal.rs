@@ -113,9 +113,17 @@ fn jobs_are_controlled_as_on_any_terminal() {
     screen.press(b"typed\n");
     screen.wait_for("typed\r\ntyped");
     screen.press(b"\x1a");
-    screen.wait_for("Stopped");
-    screen.signal(Signal::SIGKILL);
-    assert_eq!(screen.end().0, None);
+    // The shell names a job when it is stopped and when it goes on, and echoed it when it was typed.
+    let named = |screen: &Screen| screen.text().matches("sh -c 'echo be").count();
+    wait_for("it to be stopped, and the prompt", || named(&screen) == 2 && screen.text().ends_with("$ "));
+    screen.press(b"fg\n");
+    wait_for("it to go on", || named(&screen) == 3);
+    screen.press(b"more\n");
+    screen.wait_for("more\r\nmore");
+    screen.press(b"\x04");
+    screen.wait_for("over");
+    screen.press(b"exit 3\n");
+    assert_eq!(screen.end().0, Some(3));
 }
 
 #[test]
