@@ -107,7 +107,7 @@ in
   # Sandbox profiles by name.
   sandboxes = files (profiles + "/sandboxes");
   # Names of the system call filters that a profile may choose; the others are those of our own processes.
-  filters = lib.subtractLists [ "init" "uplink" "worker" ] (
+  filters = lib.subtractLists [ "agent" "init" "uplink" "worker" ] (
     lib.attrNames (files (profiles + "/seccomp"))
   );
   service = importTOML (profiles + "/service.toml");
