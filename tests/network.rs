@@ -19,14 +19,11 @@ mod name_server;
 mod stage;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
-use std::sync::mpsc;
+use std::net::SocketAddr;
 
+use common::internet::{self, serve};
 use common::sessions::{Session, create, printed};
-use common::{Service, skip, wait_for};
-use nix::sched::{CloneFlags, unshare};
+use common::{Service, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -36,50 +33,11 @@ const LISTED: &str = "198.35.26.96";
 const OTHER: &str = "198.35.26.97";
 const PORT: u16 = 80;
 
-/// Moves the test into a network namespace of its own, which leads to another with servers that answer
-/// everybody with their address; `false` where that is not allowed here.
+/// Leads the test to both servers, which answer everybody with their address; `false` where that is not allowed here.
 fn internet() -> bool {
-    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
-        skip("no network namespace can be made here");
-        return false;
-    }
-    let ip = |line: &str| assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "{line}");
-    let (made, making) = mpsc::channel();
-    let (go, gate) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        made.send(nix::unistd::gettid()).unwrap();
-        gate.recv().unwrap();
-        for address in [LISTED, OTHER] {
-            ip(&format!("address add {address}/24 dev servers"));
-        }
-        ip("link set servers up");
-        // Threads that are made here stay in this namespace, and it stays with them.
+    internet::lead_to(&[LISTED, OTHER], || {
         [LISTED, OTHER].into_iter().for_each(|address| serve(SocketAddr::new(address.parse().unwrap(), PORT)));
-        made.send(nix::unistd::gettid()).unwrap();
-    });
-    ip("link set lo up");
-    ip(&format!("link add outside type veth peer name servers netns {}", making.recv().unwrap()));
-    ip("address add 198.35.26.1/24 dev outside");
-    ip("link set outside up");
-    go.send(()).unwrap();
-    making.recv().unwrap();
-    true
-}
-
-/// Answers every connection with the address of the server, and then keeps it open until the client closes.
-fn serve(address: SocketAddr) {
-    let listener = TcpListener::bind(address).unwrap();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            std::thread::spawn(move || {
-                connection.write_all(format!("{}\n", address.ip()).as_bytes()).ok();
-                let mut rest = Vec::new();
-                connection.read_to_end(&mut rest).ok();
-            });
-        }
-    });
+    })
 }
 
 fn list() -> Value {

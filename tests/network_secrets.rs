@@ -11,15 +11,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 
 use common::sessions::{create, printed};
-use common::{Service, skip, wait_for};
+use common::{Service, internet, skip, wait_for};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
@@ -102,15 +100,8 @@ impl Scene {
     }
 }
 
-/// Moves the test into a network namespace of its own, which leads to another with the hosts.
+/// Leads the test to the hosts; `false` where that is not allowed here.
 fn internet(heard: &Heard, certificates: &Path) -> bool {
-    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
-        skip("no network namespace can be made here");
-        return false;
-    }
-    let ip = |line: &str| assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "{line}");
-    let (made, making) = mpsc::channel();
-    let (go, gate) = mpsc::channel::<()>();
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = named("an authority");
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -118,15 +109,8 @@ fn internet(heard: &Heard, certificates: &Path) -> bool {
     fs::write(certificates, codesandbox::network::secrets::pem(authority.der())).unwrap();
     let configs: Vec<_> = [&NAMES[..2], &["somebody.example.org"]].map(|names| server(&authority, names)).into();
     let heard = Arc::clone(heard);
-    std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        made.send(nix::unistd::gettid()).unwrap();
-        gate.recv().unwrap();
-        let lying = "198.35.26.98";
-        for address in [HOST, NAME_SERVER, lying] {
-            ip(&format!("address add {address}/24 dev servers"));
-        }
-        ip("link set servers up");
+    let lying = "198.35.26.98";
+    internet::lead_to(&[HOST, NAME_SERVER, lying], move || {
         let packets = UdpSocket::bind((NAME_SERVER, 53)).unwrap();
         std::thread::spawn(move || answer_names(&packets, lying));
         for (address, config) in [HOST, lying].into_iter().zip(configs) {
@@ -138,15 +122,7 @@ fn internet(heard: &Heard, certificates: &Path) -> bool {
                 }
             });
         }
-        made.send(nix::unistd::gettid()).unwrap();
-    });
-    ip("link set lo up");
-    ip(&format!("link add outside type veth peer name servers netns {}", making.recv().unwrap()));
-    ip("address add 198.35.26.1/24 dev outside");
-    ip("link set outside up");
-    go.send(()).unwrap();
-    making.recv().unwrap();
-    true
+    })
 }
 
 /// Else all would be of one name, and each its own issuer.

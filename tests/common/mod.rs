@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
+pub mod internet;
 pub mod registries;
 pub mod sessions;
 

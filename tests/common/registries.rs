@@ -5,12 +5,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex};
 
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
-use super::skip;
+use super::{internet, skip};
 
 /// Where the registries are, and a server that nothing may reach.
 pub const REGISTRY: &str = "198.35.26.96";
@@ -38,10 +37,6 @@ impl Registries {
             skip("uv or npm is missing: tests/setup installs them");
             return None;
         }
-        if unshare(CloneFlags::CLONE_NEWNET).is_err() {
-            skip("no network namespace can be made here");
-            return None;
-        }
         let directory = tempfile::tempdir().unwrap();
         let made = Command::new("/usr/bin/python3")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/registries.py"))
@@ -50,31 +45,17 @@ impl Registries {
             .status();
         assert!(made.unwrap().success(), "packages are made");
         let state = Arc::new(State::default());
-        let (made, making) = mpsc::channel();
-        let (go, gate) = mpsc::channel::<()>();
         let (served, serving) = (Arc::clone(&state), directory.path().to_owned());
-        std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            made.send(nix::unistd::gettid()).unwrap();
-            gate.recv().unwrap();
-            for address in [REGISTRY, OTHER] {
-                ip(&format!("address add {address}/24 dev servers"));
-            }
-            ip("link set servers up");
-            // Threads that are made here stay in this namespace, and it stays with them.
+        let leads = internet::lead_to(&[REGISTRY, OTHER], move || {
             for address in [REGISTRY, OTHER] {
                 let listener = TcpListener::bind((address, 80)).unwrap();
                 let (served, serving) = (Arc::clone(&served), serving.clone());
                 std::thread::spawn(move || serve(&listener, &served, &serving));
             }
-            made.send(nix::unistd::gettid()).unwrap();
         });
-        ip("link set lo up");
-        ip(&format!("link add outside type veth peer name servers netns {}", making.recv().unwrap()));
-        ip("address add 198.35.26.1/24 dev outside");
-        ip("link set outside up");
-        go.send(()).unwrap();
-        making.recv().unwrap();
+        if !leads {
+            return None;
+        }
         Some(Self { directory, state })
     }
 
@@ -119,10 +100,6 @@ impl Registries {
 /// Where a program of the host is.
 pub fn tool(name: &str) -> Option<PathBuf> {
     ["/usr/local/bin", "/usr/bin"].into_iter().map(|place| Path::new(place).join(name)).find(|path| path.exists())
-}
-
-fn ip(line: &str) {
-    assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "{line}");
 }
 
 fn limits() -> Value {
