@@ -227,15 +227,21 @@ fn use_session(service: &Service, number: usize) {
     session.ask("DELETE", "", "");
 }
 
+/// Mounts of the launcher: all, and those that are workspaces of sessions.
+fn mounts_of(service: &Service) -> (usize, usize) {
+    let text = fs::read_to_string(format!("/proc/{}/mountinfo", service.launcher_pid())).unwrap();
+    (text.lines().count(), text.lines().filter(|line| line.contains(" - tmpfs workspace ")).count())
+}
+
 /// What daemon and launcher hold while there is no session, and how many mounts the launcher has.
 fn without_sessions(service: &Service) -> ([(u64, usize); 2], usize) {
     common::wait_for("every sandbox to be gone", || service.sandbox_processes().is_empty());
-    // Memory of a workspace is given back in the background.
-    let mounts = || fs::read_to_string(format!("/proc/{}/mountinfo", service.launcher_pid())).unwrap().lines().count();
-    let counts = || (holds(service.daemon_pid()).1, holds(service.launcher_pid()).1, mounts());
+    // They are emptied in the background, and unmounted after that.
+    common::wait_for("every workspace to be gone", || mounts_of(service).1 == 0);
+    let counts = || (holds(service.daemon_pid()).1, holds(service.launcher_pid()).1);
     let before = std::cell::Cell::new(counts());
-    common::wait_for("mounts and descriptors to settle", || before.replace(counts()) == before.get());
-    ([holds(service.daemon_pid()), holds(service.launcher_pid())], mounts())
+    common::wait_for("descriptors to settle", || before.replace(counts()) == before.get());
+    ([holds(service.daemon_pid()), holds(service.launcher_pid())], mounts_of(service).0)
 }
 
 #[test]
@@ -259,6 +265,9 @@ fn many_sessions_leave_nothing_behind() {
         });
         next.store(last, Ordering::Relaxed);
     };
+    let session = Used::create(&service, "bash");
+    assert_eq!(mounts_of(&service).1, 1, "a session has one workspace, and it is seen here");
+    session.ask("DELETE", "", "");
     // Buffers have their size by then, and the parts of the launcher that are made once are there.
     use_until(count.div_ceil(4).max(12));
     let (early, mounts) = without_sessions(&service);
