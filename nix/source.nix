@@ -14,6 +14,9 @@ in
       ../benches
       ../profiles
       ../src
+      # What GET /judge0/license answers.
+      ../LICENSE-APACHE
+      ../LICENSE-MIT
       # Unit tests compare what the code says of itself with this.
       ../docs/API.md
     ];

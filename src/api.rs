@@ -3,7 +3,8 @@
 //! [`wire`] has the shapes, [`request`] makes a job out of a request or refuses it with a
 //! [`problem`], [`run`] submits the job and gives its answer, [`answer`] writes an outcome down and
 //! [`events`] does so while it happens. [`inquiry`] has the routes that only look, [`openapi`]
-//! describes all of them from their types. [`sessions`] has what outlives a request.
+//! describes all of them from their types. [`judging`] has a run's tests. [`sessions`] has what outlives a request,
+//! [`compat`] what other systems' clients know.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -12,24 +13,30 @@ use axum::routing::{delete, get, post};
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
+use crate::judge::Uploads;
 use crate::runtime::{Catalogue, Checked};
 use crate::scheduler::Scheduler;
 use crate::session::Sessions;
 
 pub mod answer;
 pub mod checks;
+pub mod compat;
 pub mod dependencies;
 pub mod events;
 pub mod inquiry;
+pub mod judging;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod request;
 pub mod run;
 pub mod sessions;
+pub mod uploads;
 pub mod wire;
 
+mod bearer;
 mod body;
+mod client;
 mod connection;
 mod fields;
 mod negotiate;
@@ -37,6 +44,7 @@ mod network;
 mod proxy;
 mod websocket;
 
+pub use client::Client;
 pub use connection::{Connection, Kept};
 
 use metrics::Metrics;
@@ -52,6 +60,10 @@ pub struct State {
     pub scheduler: Scheduler,
     /// Keeps sessions, where this service keeps any.
     pub sessions: Option<Sessions>,
+    /// Files that clients have uploaded.
+    uploads: Uploads,
+    /// Keeps submissions, where this service speaks Judge0.
+    pub judge0: Option<compat::judge0::Judge0>,
     /// The configuration; replaced as a whole.
     config: Arc<RwLock<Arc<Config>>>,
     /// The runtimes of this host, with what is known of their health.
@@ -70,6 +82,8 @@ impl State {
         Self {
             scheduler,
             sessions: None,
+            uploads: Uploads::new(&config),
+            judge0: None,
             config: Arc::new(RwLock::new(Arc::new(config))),
             catalogue: Arc::new(RwLock::new(catalogue)),
             metrics: Arc::new(Metrics::new()),
@@ -81,6 +95,12 @@ impl State {
     #[must_use]
     pub fn with_sessions(self, sessions: Sessions) -> Self {
         Self { sessions: Some(sessions), ..self }
+    }
+
+    /// The same, of a service that speaks Judge0.
+    #[must_use]
+    pub fn with_judge0(self, judge0: compat::judge0::Judge0) -> Self {
+        Self { judge0: Some(judge0), ..self }
     }
 
     /// The configuration as it is now. A request takes it once, so that all of it is judged by one.
@@ -95,6 +115,7 @@ impl State {
         self.bodies.add_permits(after.saturating_sub(before));
         // What is held now is given back later, and may be more than is left: then this takes what it can.
         self.bodies.forget_permits(before.saturating_sub(after));
+        self.uploads.configure(&config);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
     }
@@ -117,23 +138,16 @@ fn bytes_held(config: &Config) -> usize {
     config.service.body_bytes.saturating_mul(LARGEST_BODIES).min(Semaphore::MAX_PERMITS)
 }
 
-/// The process at the other end of a connection, as the kernel names it; unix(7), SO_PEERCRED.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Client {
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// Its process id, where it has one in our namespace.
-    pub pid: Option<i32>,
-}
-
 /// Every route. Requests carry their [`Client`] and their [`Connection`] as extensions.
 pub fn router(state: State) -> Router {
     Router::new()
         .merge(sessions::routes(&state))
+        .merge(compat::judge0::nested())
+        .merge(compat::piston::routes(&state))
         .route("/v1/run", post(run::run))
         .route("/v1/runs/{id}", delete(run::cancel))
+        .route("/v1/files", get(uploads::list).post(uploads::upload))
+        .route("/v1/files/{id}", get(uploads::read).delete(uploads::remove))
         .route("/v1/runtimes", get(inquiry::runtimes))
         .route("/api/runtimes", get(inquiry::runtimes))
         .route("/v1/runtimes/check", post(checks::check))
@@ -141,7 +155,7 @@ pub fn router(state: State) -> Router {
         .route("/health", get(inquiry::health))
         .route("/metrics", get(inquiry::metrics))
         .route("/openapi.json", get(openapi::document))
-        .fallback(|| async { Problem::new(Kind::NotFound, "there is nothing at this path") })
+        .fallback(nothing_here)
         .method_not_allowed_fallback(|| async {
             Problem::new(
                 Kind::MethodNotAllowed,
@@ -149,6 +163,15 @@ pub fn router(state: State) -> Router {
             )
         })
         .with_state(state)
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new(Kind::NotFound, "there is nothing at this path")
+}
+
+/// The same for those who come over TCP: every request shows a token, and is given its [`Client`] by that.
+pub fn remote_router(state: State) -> Router {
+    bearer::guarded(router(state.clone()), state)
 }
 
 /// What a collector of metrics may ask, and nothing else: no path leads to a run.

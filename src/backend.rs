@@ -10,16 +10,18 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use crate::job::{DeniedFlow, Ending, EnforcedBy, Path};
-use crate::plan::tree::{Ecosystem, TreeAt, TreeKey};
+use crate::plan::tree::TreeKey;
 use crate::plan::{Archive, Cause, Spec, Wanted};
 use crate::profile::{Limits, Network};
 use crate::runtime::Checked;
 
 pub use crate::launcher::protocol::{
-    ExecPurpose, NO_NETWORK, NO_SLOT, NO_TREE, Reach, SessionEvent, SessionKey, SessionRequest,
+    ExecPurpose, NO_NETWORK, NO_SLOT, NO_TREE, Opening, Reach, SessionEvent, SessionKey, SessionRequest,
 };
 pub use namespace::Keeper;
 
+/// How many bytes a program has not read of its standard input.
+pub use crate::sys::pipe::unread;
 /// The clock of the times in an [`Ending`], in microseconds.
 pub use crate::sys::process::monotonic_us as clock_us;
 
@@ -33,25 +35,10 @@ pub enum Backend {
 /// A sandbox that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Id of its runtime.
-    pub runtime: String,
-    /// Name of its profile.
-    pub profile: String,
-    /// Size of its writable file system, in bytes.
-    pub disk_bytes: u64,
-    /// Number of files in it.
-    pub disk_files: u64,
-    /// Whether it is for the plain command line of its language, so that an interpreter that has
-    /// started already serves as well.
-    pub warm: bool,
-    /// Whether it must be made for this request alone.
-    pub fresh: bool,
+    /// What it is to be.
+    pub sandbox: Opening,
     /// What it can reach, where that is less than its profile allows.
     pub network: Option<Network>,
-    /// What was installed for it.
-    pub trees: Vec<TreeAt>,
-    /// What installs in it, where it is made for that.
-    pub installer: Option<Ecosystem>,
 }
 
 /// A program that was given its job.
@@ -244,6 +231,16 @@ impl Sandbox {
         }
     }
 
+    /// Sends a signal to the process group of the program that runs; signal(7).
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`].
+    pub async fn signal(&self, signal: i32) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.signal(signal).await,
+        }
+    }
+
     /// Has the wanted files written to a pipe, in the form of [`crate::plan::Found`]; returns at
     /// once.
     ///
@@ -252,6 +249,27 @@ impl Sandbox {
     pub async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
         match self {
             Self::Namespace(lease) => lease.collect(wanted, pipe).await,
+        }
+    }
+
+    /// Has everything made anew that programs can have changed, as soon as the one that runs is over; returns at once.
+    /// By nothing that the next program sees or can do does it learn of the one before.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`].
+    pub async fn renew(&self) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.renew().await,
+        }
+    }
+
+    /// Waits until that is done.
+    ///
+    /// # Errors
+    /// It can't be done, and the sandbox is gone.
+    pub async fn renewed(&mut self) -> Result<(), BackendError> {
+        match self {
+            Self::Namespace(lease) => lease.renewed().await,
         }
     }
 

@@ -31,6 +31,7 @@ mod index;
 mod store;
 
 pub mod trees;
+pub mod uploads;
 
 use entry::Entry;
 use flight::{Flight, Flights, Landed, Place};

@@ -11,7 +11,6 @@ use crate::launcher;
 mod agent;
 mod arguments;
 pub mod bench;
-mod client;
 mod collect;
 mod dependencies;
 mod doctor;
@@ -19,7 +18,9 @@ mod embedded;
 pub mod exit;
 mod follow;
 mod generate;
+mod judge;
 pub mod limit;
+mod mcp;
 mod network;
 mod request;
 mod run;
@@ -29,6 +30,7 @@ mod session;
 mod sizes;
 mod spinner;
 mod text;
+mod token;
 
 /// Runs code nobody trusts, in many versions of many languages
 #[derive(Debug, Parser)]
@@ -49,6 +51,9 @@ enum Command {
     /// Run a coding agent, or any program of this host, on a real directory, and let it reach what is named
     #[command(after_long_help = agent_help())]
     Agent(Box<agent::Arguments>),
+    /// Serve a model by the Model Context Protocol: tools that run code, keep sessions, read and write their files
+    #[command(after_long_help = mcp::HELP)]
+    Mcp(Box<mcp::Arguments>),
     /// List the languages and versions that can be run, test them, or tell their sizes
     Runtimes(runtimes::Arguments),
     /// Tell whether this host can run sandboxes, what is lacking, and the remedy
@@ -57,10 +62,18 @@ enum Command {
     /// Put a load on the service, and the same on the bare machine, and compare
     #[command(after_long_help = "Exit status: 0, or 1 where a request failed.")]
     Bench(bench::Arguments),
+    /// Make tokens for clients that come over TCP
+    Token(token::Arguments),
     /// Print completions for a shell
     Completions(generate::CompletionArguments),
     /// Write the manual pages into a directory
     Man(generate::ManArguments),
+}
+
+/// The tools of `codesandbox mcp`, as `docs/API.md` has them.
+#[must_use]
+pub fn mcp_tools() -> String {
+    mcp::tools::markdown()
 }
 
 fn run_help() -> String {
@@ -98,9 +111,11 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Session(arguments) => session::run(&arguments),
         Command::Agent(arguments) => agent::run(&arguments),
+        Command::Mcp(arguments) => mcp::run(&arguments),
         Command::Runtimes(arguments) => runtimes::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Completions(arguments) => generate::completions(&arguments, &mut CommandLine::command()),
         Command::Man(arguments) => generate::man(&arguments, CommandLine::command()),
     }

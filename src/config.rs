@@ -13,18 +13,25 @@ use crate::runtime::{self, Catalogue, Language, SourceError, Sources, StoreManif
 use cache::{Cache, CacheError};
 use clients::{Clients, ClientsError};
 use dependencies::{Dependencies, DependenciesError};
+use judge0::{Judge0, Judge0Error};
 use network::{Network, NetworkError};
+use piston::{Piston, PistonError};
 use secrets::{Secret, SecretsError};
 use sessions::{Sessions, SessionsError};
+use tcp::{Tcp, TcpError};
 
 pub mod cache;
 pub mod clients;
 pub mod dependencies;
+pub mod judge0;
 pub mod network;
+pub mod piston;
 mod place;
 mod pool;
 pub mod secrets;
 pub mod sessions;
+pub mod tcp;
+pub mod tokens;
 
 pub use pool::{Pool, RuntimePool};
 
@@ -54,8 +61,14 @@ pub struct Config {
     pub pool: Pool,
     /// Sandboxes that outlive a request.
     pub sessions: Sessions,
+    /// The dialect of Judge0.
+    pub judge0: Judge0,
+    /// Those who speak to this service as to Piston.
+    pub piston: Piston,
     /// Clients by name.
     pub clients: Clients,
+    /// Whether clients may come over TCP.
+    pub tcp: Tcp,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Profile>,
     /// Languages, by name.
@@ -79,6 +92,14 @@ pub struct Service {
     pub body_bytes: usize,
     /// Most files in a request.
     pub input_files: usize,
+    /// Most cases in a request that a program is judged by.
+    pub cases: usize,
+    /// Files that clients have uploaded, all together, in bytes; 0 means that there are none.
+    pub uploads_bytes: u64,
+    /// Of these, those of one client.
+    pub uploads_bytes_per_client: u64,
+    /// How long one is kept that nobody uses, in milliseconds.
+    pub uploads_keep_ms: u64,
     /// Arguments and environment of a stage together, in bytes.
     pub arguments_bytes: usize,
     /// Time that running jobs have after SIGTERM, in milliseconds.
@@ -174,9 +195,18 @@ pub enum ConfigError {
     /// Sessions can't be as they are asked for.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
+    /// The dialect of Judge0 can't be as it is asked for.
+    #[error(transparent)]
+    Judge0(#[from] Judge0Error),
+    /// Piston's limits can't be as they are asked for.
+    #[error(transparent)]
+    Piston(#[from] PistonError),
     /// A client can't be used.
     #[error(transparent)]
     Client(#[from] ClientsError),
+    /// Nobody may listen like that.
+    #[error(transparent)]
+    Tcp(#[from] TcpError),
     /// Numbers of the pool contradict one another.
     #[error("{key}: {reason}")]
     Pool {
@@ -242,7 +272,10 @@ impl ConfigError {
             Self::Secrets(error) => error.key(),
             Self::Dependencies(error) => error.key(),
             Self::Sessions(error) => error.key().to_owned(),
+            Self::Judge0(error) => error.key(),
+            Self::Piston(error) => error.key(),
             Self::Client(error) => error.key.clone(),
+            Self::Tcp(error) => error.key(),
             Self::NoDefaultProfile => "profiles".to_owned(),
             Self::Source(error) => error.key(),
         };
@@ -300,8 +333,11 @@ impl Config {
             dependencies: section("dependencies", raw.dependencies)?,
             launcher: section("launcher", raw.launcher)?,
             pool: section("pool", raw.pool)?,
+            piston: section("piston", raw.piston)?,
             clients: Clients::new(clients, sessions.sessions_per_client),
+            tcp: section("tcp", raw.tcp)?,
             sessions,
+            judge0: section("judge0", raw.judge0)?,
             profiles,
             languages,
         };
@@ -328,7 +364,10 @@ impl Config {
         secrets::check(&self.secrets, &self.profiles)?;
         self.dependencies.check(&self.profiles)?;
         self.sessions.check()?;
+        self.judge0.check(&self.profiles)?;
+        self.piston.check(&self.profiles, &self.languages)?;
         self.clients.check(&self.profiles)?;
+        self.tcp.check(&self.clients)?;
         self.pool.check().map_err(|(key, reason)| ConfigError::Pool { key, reason })
     }
 
@@ -367,7 +406,10 @@ struct Raw {
     launcher: Value,
     pool: Value,
     sessions: Value,
+    judge0: Value,
+    piston: Value,
     clients: BTreeMap<String, Value>,
+    tcp: Value,
     profiles: BTreeMap<String, Value>,
     languages: BTreeMap<String, Value>,
 }

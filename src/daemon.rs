@@ -1,7 +1,7 @@
 //! The daemon: puts the parts together and keeps them running.
 //!
 //! It takes the sockets that systemd hands over, or listens on its own ([`listen`]), serves the API on
-//! one and the metrics on the other ([`serve`]), and tells the service manager how it fares
+//! one, the metrics on another, and on a third the API for those who show tokens ([`serve`]), and tells the service manager how it fares
 //! ([`notify`]) and the journal what happens ([`journal`]). It holds no privilege; the launcher has
 //! what is needed.
 //!
@@ -14,6 +14,7 @@
 //! ```
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::api::compat::judge0::StoreError;
 use crate::api::{self, checks};
 use crate::backend::{Backend, BackendError};
 use crate::config::{Config, EXIT_CONFIG, Located};
@@ -34,7 +36,8 @@ use crate::session::database::DatabaseError;
 
 pub(crate) mod embedded;
 mod journal;
-mod listen;
+mod judge0;
+pub(crate) mod listen;
 mod load;
 mod notify;
 mod serve;
@@ -68,6 +71,14 @@ pub struct Options {
     /// of the name "metrics", it is taken instead.
     #[arg(long, value_name = "PATH")]
     listen_metrics: Option<PathBuf>,
+    /// Serve clients over TCP at this address, who show tokens of the configuration; where systemd hands over a socket
+    /// of the name "tcp", it is taken instead. Nothing is encrypted.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen_tcp: Option<SocketAddr>,
+    /// Speak Judge0 at the root of this path, where the configuration enables it; where systemd hands over a
+    /// socket of the name "judge0", it is taken instead.
+    #[arg(long, value_name = "PATH")]
+    listen_judge0: Option<PathBuf>,
     /// Socket of the launcher.
     #[arg(long, value_name = "PATH", default_value = LAUNCHER_SOCKET)]
     launcher: PathBuf,
@@ -110,6 +121,9 @@ pub enum DaemonError {
     /// What is known of sessions can't be read.
     #[error("sessions: {0}")]
     Sessions(#[from] DatabaseError),
+    /// Submissions of Judge0 can't be kept.
+    #[error("submissions: {0}")]
+    Judge0(#[from] StoreError),
     /// The embedded launcher has ended.
     #[error("the embedded launcher has ended: {0}")]
     LauncherEnded(std::process::ExitStatus),
@@ -174,7 +188,13 @@ async fn live(
     catalogue: Catalogue,
     mut launcher: Option<&mut embedded::Launcher>,
 ) -> Result<(), DaemonError> {
-    let sockets = listen::take(options.listen.as_deref(), options.listen_metrics.as_deref())?;
+    let places = listen::Places {
+        api: options.listen.as_deref(),
+        metrics: options.listen_metrics.as_deref(),
+        judge0: options.listen_judge0.as_deref(),
+        tcp: options.listen_tcp,
+    };
+    let sockets = listen::take(places, &config)?;
     let listener = sockets.api.ok_or(DaemonError::NoSocket)?;
     let mut reload = on(SignalKind::hangup())?;
     let mut terminate = on(SignalKind::terminate())?;
@@ -186,9 +206,14 @@ async fn live(
     let scheduler = Scheduler::new(backend.clone(), &config);
     scheduler.open_cache();
     let sessions = sessions::open(backend, &config).await?;
+    let submissions = judge0::open(&config)?;
     let mut state = api::State::new(scheduler.clone(), config, catalogue);
     if let Some(sessions) = &sessions {
         state = state.with_sessions(sessions.clone());
+    }
+    if let Some(submissions) = &submissions {
+        state = state.with_judge0(submissions.clone());
+        submissions.recover(&state).await?;
     }
     if options.embedded {
         embedded::greeting(&scheduler).await;
@@ -201,8 +226,14 @@ async fn live(
     let (stop, stopping) = watch::channel(false);
     let metrics = api::metrics_router(state.clone());
     let metrics = sockets.metrics.map(|listener| serve::serve(listener, metrics, stopping.clone()));
+    let remote = api::remote_router(state.clone());
+    let remote = sockets.tcp.map(|listener| serve::serve(listener, remote, stopping.clone()));
+    let judge0 = api::compat::judge0::router(state.clone());
+    let judge0 = sockets.judge0.map(|listener| serve::serve(listener, judge0, stopping.clone()));
     let serving = serve::serve(listener, api::router(state.clone()), stopping);
-    let mut serving = tokio::spawn(async { tokio::join!(serving, OptionFuture::from(metrics)) });
+    let others =
+        async { tokio::join!(OptionFuture::from(metrics), OptionFuture::from(remote), OptionFuture::from(judge0)) };
+    let mut serving = tokio::spawn(async { tokio::join!(serving, others) });
     let ended = loop {
         tokio::select! {
             _ = terminate.recv() => break Ok(()),
@@ -234,6 +265,7 @@ async fn live(
         if tokio::join!(ended, saved).0.is_err() {
             error!("runs did not end when they were cancelled");
         }
+        OptionFuture::from(submissions.as_ref().map(|submissions| submissions.settle(ANSWER_TIME))).await;
         if tokio::time::timeout(ANSWER_TIME, &mut serving).await.is_err() {
             warn!("some clients did not read their answers in time");
         }

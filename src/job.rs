@@ -285,6 +285,8 @@ pub enum DenialReason {
     Unreachable,
     /// A host for which the sandbox has a secret does not prove by its certificate that it is that host.
     Certificate,
+    /// A request to a host for which the sandbox has a secret names another host, or none.
+    Misdirected,
 }
 
 /// Most room that the refused flows of one stage take in a message, in bytes.
@@ -337,6 +339,7 @@ impl DenialReason {
             (Self::Bound, _) => "a bound was met",
             (Self::Unreachable, _) => "unreachable",
             (Self::Certificate, _) => "its certificate is not valid",
+            (Self::Misdirected, _) => "a request that names another host",
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::config::EXIT_CONFIG;
 use crate::sys::{Call, socket};
 
 pub use cgroup::{Delegation, delegation};
-pub use grant::{Grant, PROFILE as GRANTED_PROFILE};
+pub use grant::{Grant, GrantedSecret, PROFILE as GRANTED_PROFILE};
 pub use privilege::{Footing, footing};
 
 /// First argument that makes any of the programs be the launcher.

@@ -9,7 +9,8 @@
 //!
 //! Modules in reading order, lowest first; each names only those before it, and a test holds
 //! them to this. `sys` is the only home of `unsafe`, [`jail`] names only `sys` and [`plan`],
-//! and only [`api`] knows the JSON that clients see.
+//! and only [`api`] knows the JSON that clients see. [`client`] is for Rust programs that ask the
+//! service, as our own command line does.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands"))]
 
@@ -35,8 +36,14 @@ pub mod session;
 
 pub mod scheduler;
 
+pub mod judge;
+
 pub mod api;
 
 pub mod daemon;
 
+#[cfg(feature = "client")]
+pub mod client;
+
+#[cfg(feature = "client")]
 pub mod cli;

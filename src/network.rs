@@ -13,6 +13,7 @@
 //!   rules ─log─▶ netlink ───────────────────────────────────────────────┘ connections are the host's
 //! ```
 
+pub mod diag;
 pub mod doors;
 pub mod firewall;
 pub mod log;
@@ -77,4 +78,6 @@ pub struct Sockets {
     pub rules: OwnedFd,
     /// Netlink socket (NETLINK_NETFILTER) bound to the log group of the rules.
     pub log: OwnedFd,
+    /// Netlink socket (NETLINK_SOCK_DIAG) that ends connections.
+    pub diag: OwnedFd,
 }

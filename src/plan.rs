@@ -54,6 +54,8 @@ pub struct Jail {
     pub furnished: bool,
     /// Where trees are mounted that it may read, in the order in which they come along.
     pub trees: Vec<tree::Ecosystem>,
+    /// Whether it can be emptied after a program, so that another finds it as the first one did.
+    pub renewable: bool,
 }
 
 /// What one sandbox has besides what all of its runtime have, in a memory file that init reads.

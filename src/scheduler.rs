@@ -11,14 +11,17 @@
 //!    │                  cancel kills the stage; the verdict says so
 //!    ▼
 //!  ended: Event::Finished, or a Fault
-//!    │  the sandbox is gone
+//!    │  the sandbox is gone, or is emptied for the next run of the same, where that comes next in this slot
 //!    ▼
 //!  slot and memory are free again
 //! ```
 
+mod attached;
+mod built;
 mod compile;
 mod drive;
 mod output;
+mod pair;
 mod prepare;
 mod queue;
 
@@ -28,7 +31,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::backend::{Backend, BackendError, clock_us};
 use crate::cache::Cache;
@@ -37,9 +41,15 @@ use crate::config::clients::Quota;
 use crate::config::{Config, Outputs, Service};
 use crate::job::{EnforcedBy, Event, Job, JobId};
 use crate::runtime::Checked;
+use attached::Attached;
+use built::Wants;
+use pair::Partner;
 use queue::{Full, Queue};
 
 pub use crate::cache::Stats as CacheStats;
+pub use attached::Attachment;
+pub use built::{Built, Series};
+pub use pair::{Gathering, Said, Talk, Transcript};
 pub use queue::ClientLoad;
 
 /// Events of a job that wait for a client that reads slowly; then the program waits too.
@@ -103,6 +113,9 @@ impl Bounds {
 #[derive(Debug)]
 struct Waiting {
     job: Job,
+    /// Who stays with its program; absent where all of its input is there already.
+    attached: Option<Attached>,
+    wants: Wants,
     events: mpsc::Sender<Item>,
     cancel: watch::Receiver<bool>,
     /// When it was submitted, by the monotonic clock.
@@ -245,6 +258,74 @@ impl Scheduler {
     /// # Errors
     /// It is refused at once.
     pub fn submit(&self, job: Job, quota: &Arc<Quota>) -> Result<Ticket, Refused> {
+        self.take(job, None, Wants::Run, quota)
+    }
+
+    /// The same, of a job whose run stage reads what the client sends while it runs, and takes its signals; what
+    /// the job itself has for standard input is not used.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub fn submit_attached(&self, job: Job, quota: &Arc<Quota>) -> Result<(Ticket, Attachment), Refused> {
+        let (attachment, attached) = attached::pair();
+        Ok((self.take(job, Some(attached), Wants::Run, quota)?, attachment))
+    }
+
+    /// Takes a job of which only that is wanted what its program needs; nothing of its run stage happens. What was
+    /// made comes where that went well, and lasts as long as somebody has it.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub fn build(&self, job: Job, quota: &Arc<Quota>) -> Result<(Ticket, oneshot::Receiver<Built>), Refused> {
+        let (sender, built) = oneshot::channel();
+        Ok((self.take(job, None, Wants::Build(sender), quota)?, built))
+    }
+
+    /// Takes a job whose program's needs were made before; its files come on top of those.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub fn submit_built(&self, job: Job, built: &Built, series: Series, quota: &Arc<Quota>) -> Result<Ticket, Refused> {
+        self.take(job, None, Wants::RunOf(built.clone(), series), quota)
+    }
+
+    /// The same with two programs at one time, of which each reads what the other prints. They take one slot, and
+    /// the memory of both. The ticket tells of the first.
+    ///
+    /// # Errors
+    /// As of [`Self::submit`].
+    pub fn submit_pair(
+        &self,
+        (job, built): (Job, &Built),
+        (other, other_built): (Job, &Built),
+        transcript_bytes: usize,
+        quota: &Arc<Quota>,
+    ) -> Result<(Ticket, oneshot::Receiver<Talk>), Refused> {
+        let (talk, receiver) = oneshot::channel();
+        let partner = Partner { job: other, built: other_built.clone(), transcript_bytes, talk };
+        let wants = Wants::Pair(built.clone(), Box::new(partner));
+        Ok((self.take(job, None, wants, quota)?, receiver))
+    }
+
+    /// Makes something that consists of several jobs known by a name, by which it can be cancelled until what comes
+    /// is dropped. Its jobs have names of their own.
+    #[must_use]
+    pub fn gather(&self, id: &JobId) -> Gathering {
+        let (cancel, cancelled) = watch::channel(false);
+        self.shared.state().cancels.insert(id.to_string(), cancel);
+        Gathering { id: id.to_string(), scheduler: self.clone(), cancelled }
+    }
+
+    fn forget(&self, id: &str) {
+        self.shared.state().cancels.remove(id);
+    }
+
+    /// Comes to pass when the next job ends: then there may be room in the queue. Counts from this call on.
+    pub fn next_end(&self) -> Notified<'_> {
+        self.shared.ended.notified()
+    }
+
+    fn take(&self, job: Job, attached: Option<Attached>, wants: Wants, quota: &Arc<Quota>) -> Result<Ticket, Refused> {
         if !self.shared.backend.is_available() {
             return Err(Refused::Unavailable);
         }
@@ -256,7 +337,7 @@ impl Scheduler {
             return Err(Refused::Stopping);
         }
         let retry_after = self.shared.retry_after(&state);
-        let waiting = Waiting { job, events, cancel: cancelled, submitted_us: clock_us() };
+        let waiting = Waiting { job, attached, wants, events, cancel: cancelled, submitted_us: clock_us() };
         state.queue.push(quota, waiting).map_err(|full| match full {
             Full::All => Refused::QueueFull { most: state.bounds.queue_length, retry_after },
             Full::Client => {
@@ -388,6 +469,32 @@ impl Scheduler {
     }
 }
 
+/// A job whose turn it is.
+#[derive(Debug)]
+struct Turn {
+    client: Arc<str>,
+    waiting: Waiting,
+    memory_bytes: u64,
+    outputs: Outputs,
+}
+
+impl State {
+    /// The job that begins next, if there are a slot and memory for it; both are taken.
+    fn next_turn(&mut self) -> Option<Turn> {
+        if self.running >= self.bounds.slots {
+            return None;
+        }
+        let left = self.bounds.memory_budget_bytes.saturating_sub(self.memory_bytes);
+        // A job that is larger than the budget runs alone.
+        let alone = self.running == 0;
+        let (client, waiting) = self.queue.pop(|waiting| alone || waiting.memory_bytes() <= left)?;
+        let memory_bytes = waiting.memory_bytes();
+        self.running += 1;
+        self.memory_bytes += memory_bytes;
+        Some(Turn { client, waiting, memory_bytes, outputs: self.bounds.outputs })
+    }
+}
+
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing under this lock can panic half-way; a poisoned one is as good as any.
@@ -396,31 +503,42 @@ impl Shared {
 
     /// Begins jobs for as long as there are slots and memory.
     fn start_what_fits(self: &Arc<Self>, state: &mut State) {
-        while state.running < state.bounds.slots {
-            let left = state.bounds.memory_budget_bytes.saturating_sub(state.memory_bytes);
-            // A job that is larger than the budget runs alone.
-            let alone = state.running == 0;
-            let popped = state.queue.pop(|waiting| alone || memory_of(&waiting.job) <= left);
-            let Some((client, waiting)) = popped else {
-                return;
-            };
-            let memory = memory_of(&waiting.job);
-            state.running += 1;
-            state.memory_bytes += memory;
-            let (shared, outputs) = (Arc::clone(self), state.bounds.outputs);
-            tokio::spawn(async move {
-                let id = waiting.job.id.to_string();
-                drive::run(&shared.backend, (&shared.cache, &shared.trees), &client, waiting, outputs).await;
-                let mut state = shared.state();
-                state.running -= 1;
-                state.memory_bytes -= memory;
-                state.queue.ended(&client);
-                state.cancels.remove(&id);
-                shared.start_what_fits(&mut state);
-                drop(state);
-                shared.ended.notify_waiters();
-            });
+        while let Some(turn) = state.next_turn() {
+            tokio::spawn(Arc::clone(self).serve(turn));
         }
+    }
+
+    /// Carries out a job, and those that get its slot after it.
+    async fn serve(self: Arc<Self>, turn: Turn) {
+        let (mut turn, mut kept) = (Some(turn), None);
+        while let Some(Turn { client, waiting, memory_bytes, outputs }) = turn.take() {
+            let id = waiting.job.id.to_string();
+            kept = drive::run(&self.backend, (&self.cache, &self.trees), &client, waiting, outputs, kept).await;
+            let mut state = self.state();
+            state.running -= 1;
+            state.memory_bytes -= memory_bytes;
+            state.queue.ended(&client);
+            state.cancels.remove(&id);
+            turn = state.next_turn();
+            if turn.is_none() && kept.is_some() {
+                // The slot is free when nothing of that sandbox is left.
+                state.running += 1;
+            }
+            self.go_on(state);
+        }
+        if let Some(kept) = kept {
+            kept.close().await;
+            let mut state = self.state();
+            state.running -= 1;
+            self.go_on(state);
+        }
+    }
+
+    /// Something has ended.
+    fn go_on(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        self.start_what_fits(&mut state);
+        drop(state);
+        self.ended.notify_waiters();
     }
 
     /// Takes a cancelled job out of the queue, if it still waits there.
@@ -437,6 +555,19 @@ impl Shared {
     fn retry_after(&self, state: &State) -> Duration {
         let rounds = state.queue.len() / state.bounds.slots.max(1);
         LEAST_RETRY * u32::try_from(rounds.clamp(1, 60)).unwrap_or(60)
+    }
+}
+
+impl Waiting {
+    /// Memory limits of all that runs of it at one time.
+    fn memory_bytes(&self) -> u64 {
+        match &self.wants {
+            Wants::Run | Wants::Build(_) => memory_of(&self.job),
+            Wants::RunOf(..) => self.job.run.limits.memory_bytes,
+            Wants::Pair(_, partner) => {
+                self.job.run.limits.memory_bytes.saturating_add(partner.job.run.limits.memory_bytes)
+            }
+        }
     }
 }
 

@@ -172,6 +172,39 @@ fn a_bench_tells_in_a_table_and_refuses_what_makes_no_sense() {
 }
 
 #[test]
+fn a_program_is_judged_by_pairs_of_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("twice.sh", "read -r n; echo $((2 * n))");
+    std::fs::create_dir(directory.path().join("tests")).unwrap();
+    for (name, text) in [("1.in", "1"), ("1.out", "2\n"), ("2.in", "2"), ("2.ans", "4"), ("10.in", "3"), ("10.a", "6")]
+    {
+        write(&format!("tests/{name}"), text);
+    }
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (program, tests) = (path("twice.sh"), path("tests"));
+    let arguments = ["run", "--embedded", &program, "--tests", &tests];
+    let output = codesandbox(&arguments).output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(status(&output), 0, "{told} {}", text(&output.stderr));
+    let names: Vec<&str> = told.lines().skip(1).take(3).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["1", "2", "10"], "{told}");
+    assert!(told.ends_with("accepted: 3 of 3 cases, 3 of 3 points\n"), "{told}");
+    write("tests/2.ans", "5");
+    let output = codesandbox(&[&arguments[..], &["--stop", "--compare", "tokens"]].concat()).output().unwrap();
+    let told = text(&output.stdout);
+    assert!(status(&output) == 1 && told.contains("wrong_answer") && told.contains("skipped"), "{told}");
+    let output = codesandbox(&[&arguments[..], &["--json"]].concat()).output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((status(&output), &answer["tests"]["accepted"]), (1, &json!(2)));
+    write("tests/3.in", "");
+    let output = codesandbox(&arguments).output().unwrap();
+    assert!(status(&output) == 125 && text(&output.stderr).contains("3.out"), "{output:?}");
+    let output = codesandbox(&[&arguments[..], &["--stdin", "x"]].concat()).output().unwrap();
+    assert_eq!(status(&output), 125);
+}
+
+#[test]
 fn completions_and_manual_pages_are_generated() {
     for shell in ["bash", "zsh", "fish"] {
         let output = codesandbox(&["completions", shell]).output().unwrap();

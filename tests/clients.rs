@@ -6,7 +6,8 @@ mod common;
 mod payloads;
 
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -219,7 +220,7 @@ fn a_metrics_socket_by_path_goes_away_with_the_daemon() {
 }
 
 /// A shell that hands these sockets over as systemd does, and becomes the daemon.
-fn hands_over(sockets: &[UnixListener], names: &str) -> Command {
+fn hands_over(sockets: &[OwnedFd], names: &str) -> Command {
     // Out of the way of 3 and what follows, and open across exec, unlike what Rust opens.
     let high: Vec<String> =
         sockets.iter().map(|socket| fcntl(socket.as_fd(), FcntlArg::F_DUPFD(40)).unwrap().to_string()).collect();
@@ -239,7 +240,7 @@ fn a_metrics_socket_is_told_by_its_name() {
         [("metrics.sock", "api.sock", "metrics:codesandboxd.socket"), ("api.sock", "metrics.sock", ":metrics")]
     {
         let directory = tempfile::tempdir().unwrap();
-        let sockets = [first, second].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
+        let sockets = [first, second].map(|name| UnixListener::bind(directory.path().join(name)).unwrap().into());
         let mut daemon = Embedded::start(directory, hands_over(&sockets, names));
         daemon.assert_serves_both();
         daemon.stop();
@@ -249,7 +250,7 @@ fn a_metrics_socket_is_told_by_its_name() {
 #[test]
 fn a_single_socket_without_a_name_is_that_of_the_api() {
     let directory = tempfile::tempdir().unwrap();
-    let sockets = [UnixListener::bind(directory.path().join("api.sock")).unwrap()];
+    let sockets = [UnixListener::bind(directory.path().join("api.sock")).unwrap().into()];
     let mut command = hands_over(&sockets, "");
     command.env_remove("LISTEN_FDNAMES");
     let mut daemon = Embedded::start(directory, command);
@@ -259,8 +260,34 @@ fn a_single_socket_without_a_name_is_that_of_the_api() {
 #[test]
 fn two_sockets_for_one_purpose_are_an_error() {
     let directory = tempfile::tempdir().unwrap();
-    let sockets = ["a", "b"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap());
+    let sockets = ["a", "b"].map(|name| UnixListener::bind(directory.path().join(name)).unwrap().into());
     let output = hands_over(&sockets, "a:b").arg("--launcher").arg(directory.path().join("x")).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("FileDescriptorName=metrics"), "{output:?}");
+}
+
+#[test]
+fn a_socket_of_tcp_is_told_by_its_name_and_asks_for_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    let api = UnixListener::bind(directory.path().join("api.sock")).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    let config = directory.path().join("with-token.json");
+    let hash = format!("sha256:{}", "0".repeat(64));
+    let client = json!({"users": [], "tokens": {"laptop": hash}, "weight": 1, "concurrency": 0, "queue_length": 1,
+        "profiles": []});
+    std::fs::write(&config, json!({"service": {"check_at_start": false}, "clients": {"ci": client}}).to_string())
+        .unwrap();
+    let mut command = hands_over(&[api.into(), tcp.into()], "codesandboxd.socket:tcp");
+    command.arg("--embedded").arg("--config").arg(config).stdin(Stdio::null()).env("RUST_LOG", "warn");
+    let mut daemon = Embedded { daemon: command.spawn().unwrap(), directory };
+    wait_for("the daemon", || {
+        common::request(&daemon.api(), "GET", "/health", &[], b"").is_some_and(|answer| answer.status == 200)
+    });
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    daemon.stop();
 }

@@ -178,6 +178,11 @@ fn the_languages_are_those_of_the_code() {
 }
 
 #[test]
+fn the_tools_for_models_are_those_of_the_code() {
+    assert_generated("docs/API.md", "mcp", &cli::mcp_tools());
+}
+
+#[test]
 fn the_command_line_is_that_of_the_code() {
     let document = "docs/CLI.md";
     assert_generated(document, "limits", &cli::limit::markdown());

@@ -1,12 +1,17 @@
-//! Every file of `examples/` runs, as the documents say.
+//! Every file of `examples/` runs, as the documents say, and so does every client in docs/CLIENTS.md.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
+
+mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+
+use common::Service;
+use regex::Regex;
 
 /// An example: file, arguments behind it, input, its whole output, exit status.
 type Example = (&'static str, &'static [&'static str], &'static str, &'static str, i32);
@@ -67,5 +72,36 @@ fn every_example_runs() {
         if name == "refused.py" {
             assert!(complaint.contains("syscall_denied: refused: socket(AF_INET)"), "{complaint}");
         }
+    }
+}
+
+/// Blocks of a document with what they print behind them: language, text, output.
+fn blocks(text: &str) -> Vec<(String, String, String)> {
+    let block = Regex::new(r"(?s)```(sh|python|javascript)\n(.*?)```\n+```text\n(.*?)```").unwrap();
+    block.captures_iter(text).map(|found| (found[1].to_owned(), found[2].to_owned(), found[3].to_owned())).collect()
+}
+
+#[test]
+fn every_client_of_the_documents_runs() {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CLIENTS.md")).unwrap();
+    let service = Service::start();
+    let blocks = blocks(&document);
+    assert_eq!(
+        blocks.iter().map(|(language, ..)| language.as_str()).collect::<Vec<_>>(),
+        ["sh", "python", "javascript"]
+    );
+    for (language, text, printed) in blocks {
+        let text = text.replace("/run/codesandbox/api.sock", service.socket().to_str().unwrap());
+        let (program, needed, option) = match language.as_str() {
+            "sh" => ("sh", "curl", "-c"),
+            "python" => ("python3", "python3", "-c"),
+            _ => ("node", "node", "-e"),
+        };
+        if Command::new(needed).arg("--version").stdout(Stdio::null()).status().is_err() {
+            eprintln!("SKIPPED: this host has no {needed}");
+            continue;
+        }
+        let output = Command::new(program).arg(option).arg(text).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), printed, "{language}: {output:?}");
     }
 }

@@ -9,7 +9,7 @@ mod common;
 use std::os::fd::{AsFd, OwnedFd};
 
 use codesandbox::jail::init::{Command, Report};
-use codesandbox::launcher::protocol::{Reach, Reply, Request};
+use codesandbox::launcher::protocol::{Opening, Reach, Reply, Request};
 use codesandbox::plan::{Archive, Cause, FilePath, Found, Mark, Spec, Wanted};
 use codesandbox::profile::{BUILT_IN, Profile};
 use codesandbox::sys::{fs, socket};
@@ -57,24 +57,28 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
     // What is given comes with a memory file, which is not there.
     let reach = prop::sample::select(vec![Reach::AsProfile, Reach::Given, Reach::Nothing]);
     let sensible = prop_oneof![
-        (lease.clone(), names.clone(), names, any::<u64>(), any::<[bool; 2]>(), reach).prop_map(
-            |(lease, runtime, profile, size, [warm, fresh], reach)| Request::Open {
+        (lease.clone(), names.clone(), names, any::<u64>(), any::<[bool; 3]>(), reach).prop_map(
+            |(lease, runtime, profile, size, [warm, fresh, renewable], reach)| Request::Open {
                 lease,
-                runtime: runtime.to_owned(),
-                profile: profile.to_owned(),
-                disk_bytes: size,
-                disk_files: size,
-                warm,
-                fresh,
+                sandbox: Opening {
+                    runtime: runtime.to_owned(),
+                    profile: profile.to_owned(),
+                    disk_bytes: size,
+                    disk_files: size,
+                    warm,
+                    fresh,
+                    renewable,
+                    trees: Vec::new(),
+                    installer: None,
+                },
                 reach,
-                trees: Vec::new(),
-                installer: None
             }
         ),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.run }),
         lease.clone().prop_map(move |lease| Request::Execute { lease, limits: profile.maximum }),
         lease.clone().prop_map(|lease| Request::Kill { lease, cause: Cause::Output }),
         lease.clone().prop_map(|lease| Request::Collect { lease }),
+        lease.clone().prop_map(|lease| Request::Renew { lease }),
         lease.prop_map(|lease| Request::Close { lease }),
     ];
     prop_oneof![

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 /// Every module of the crate, lowest first: a module names itself and those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 18] = [
     "sys",
     "plan",
     "profile",
@@ -26,13 +26,15 @@ const ORDER: [&str; 16] = [
     "cache",
     "session",
     "scheduler",
+    "judge",
     "api",
     "daemon",
+    "client",
     "cli",
 ];
 
 /// Modules that may name less than the order allows, with the reason.
-const NARROWER: [(&str, &[&str], &str); 12] = [
+const NARROWER: [(&str, &[&str], &str); 14] = [
     ("plan", &[], "plain data, shared by daemon, launcher and jail"),
     ("profile", &[], "a noun: numbers, and the check that they are in range"),
     ("runtime", &["plan"], "a noun: data, and the choice among them"),
@@ -61,18 +63,25 @@ const NARROWER: [(&str, &[&str], &str); 12] = [
         "decides when, and leaves how to the backend: no kernel call, no jail, no launcher",
     ),
     (
+        "judge",
+        &["plan", "job", "config", "cache", "scheduler"],
+        "decides what a run is worth; everything that runs goes through the scheduler, within the client's share",
+    ),
+    (
         "api",
-        &["plan", "profile", "runtime", "job", "config", "session", "scheduler"],
+        &["plan", "profile", "runtime", "job", "config", "session", "scheduler", "judge"],
         "reads client bytes, so it reaches sandboxes through the scheduler and the sessions alone",
     ),
+    ("client", &["runtime", "api"], "knows the service by what it says, wherever that is"),
 ];
 
 /// Modules that read or write JSON, and what for. No other may: what travels between our own
 /// processes is postcard, and clients see the API's JSON only.
-const JSON: [(&str, &str); 8] = [
+const JSON: [(&str, &str); 9] = [
     ("api", "what clients see"),
     ("backend", "a network that was asked for goes to the launcher as it is written"),
     ("cli", "is a client"),
+    ("client", "writes what the API reads, and reads what it writes"),
     ("config", "the configuration and the manifest are JSON, which Nix renders"),
     ("launcher", "writes /runtime/runtimes.json, and passes its own settings to itself on a command line"),
     ("network", "its tests read policies as they are written"),

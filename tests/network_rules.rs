@@ -123,7 +123,7 @@ fn logged(log: &mut LogSocket, address: IpAddr) -> (Protocol, Option<u16>, Denia
         poll(&mut waiting, PollTimeout::from(1000u16)).unwrap();
         match log.read() {
             Ok(flows) => {
-                if let Some(flow) = flows.into_iter().find(|flow| flow.address == Some(address)) {
+                if let Some(flow) = flows.into_iter().map(|one| one.flow).find(|flow| flow.address == Some(address)) {
                     return (flow.protocol, flow.port, flow.reason);
                 }
             }
@@ -177,6 +177,50 @@ fn what_is_not_listed_is_refused_at_once_and_counted_and_logged() {
         }
         assert!(connect(at("198.35.26.96", 443)).is_ok());
         assert_eq!(log.lost(), 0);
+    });
+}
+
+/// As on a host whose unit drops what seems to come from an address that is never reached, resets too.
+#[test]
+fn a_refused_connection_ends_where_its_reset_is_swallowed() {
+    inside(|| {
+        let mut sockets = prepare(&public()).unwrap();
+        nft(&["add table inet deaf"]).unwrap();
+        nft(&["add chain inet deaf input { type filter hook input priority -300; }"]).unwrap();
+        nft(&["add rule inet deaf input tcp flags & rst == rst drop"]).unwrap();
+        let places = [at("10.0.0.1", 443), at("fd00::1", 443), at("::ffff:10.0.0.1", 443)];
+        let before = sent_again();
+        for to in places {
+            // The control: nobody ends it.
+            let waited = TcpStream::connect_timeout(&to, Duration::from_millis(1500)).unwrap_err();
+            assert!(sent_again() > before, "{to}: {waited}");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (told, hearing) = std::sync::mpsc::channel();
+        let network = fs::File::open("/proc/thread-self/ns/net").unwrap();
+        let connecting = thread::spawn(move || {
+            sys::namespace::join(network.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+            let refused = places.map(|to| (to, connect(to).err().map(|error| error.kind())));
+            told.send((refused, sent_again())).unwrap();
+        });
+        let again = sent_again();
+        let ended = runtime.block_on(async {
+            let nobody = || fs::File::open("/dev/null").unwrap().into();
+            let (log, diag) =
+                (std::mem::replace(&mut sockets.log, nobody()), std::mem::replace(&mut sockets.diag, nobody()));
+            let rules = std::mem::replace(&mut sockets.rules, nobody());
+            let mut doors = codesandbox::network::doors::open([rules, log, diag]).unwrap();
+            while !connecting.is_finished() {
+                let refused = std::future::poll_fn(|context| doors.poll_refused(context));
+                tokio::time::timeout(Duration::from_millis(100), refused).await.ok();
+            }
+            hearing.recv().unwrap()
+        });
+        let (refused, after) = ended;
+        for (to, kind) in refused {
+            assert_eq!(kind, Some(ErrorKind::ConnectionAborted), "{to}");
+        }
+        assert_eq!(after, again, "a first packet was sent again before its connection was ended");
     });
 }
 

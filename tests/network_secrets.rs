@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use common::sessions::{create, printed};
@@ -244,6 +245,37 @@ fn a_program_has_a_placeholder_and_the_host_gets_the_secret() {
     assert!(!printed.contains(&placeholder));
     assert!(!result.to_string().contains(&value()));
     let _all_of_it = scene.directory;
+}
+
+#[test]
+fn an_agent_uses_a_variable_of_its_shell_and_does_not_see_it() {
+    let (heard, directory) = (Heard::default(), tempfile::tempdir().unwrap());
+    let certificates = directory.path().join("ca.pem");
+    if !internet(&heard, &certificates) {
+        return;
+    }
+    let config = directory.path().join("config.json");
+    let network = json!({"name_servers": [NAME_SERVER], "ca_certificates": certificates});
+    fs::write(&config, json!({"network": network}).to_string()).unwrap();
+    let work = directory.path().join("work");
+    fs::create_dir(&work).unwrap();
+    let ask = format!("echo $API_TOKEN; {CURL} https://{}/; env; cat /proc/*/environ 2>/dev/null", NAMES[0]);
+    let agent = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_codesandbox"));
+        command.arg("agent").arg("--config").arg(&config).arg("--workdir").arg(&work).args(options);
+        command.args(["--", "bash", "-c", &ask]).env("API_TOKEN", value()).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (printed, said) = agent(&["--secret", &format!("API_TOKEN@{}", NAMES[0])]);
+    assert!(printed.starts_with("csb-secret-") && printed.contains("\nfine\n"), "{printed} {said}");
+    assert!(!printed.contains(&value()), "{printed}");
+    assert!(heard.lock().unwrap().last().unwrap().contains(&format!("uthorization: Bearer {}\r\n", value())));
+    // The control: a variable that it is given is seen, here and there.
+    let (printed, said) = agent(&["--env", "API_TOKEN", "--allow", NAMES[0]]);
+    assert!(printed.starts_with(&value()), "{printed} {said}");
+    let (printed, said) = agent(&["--secret", &format!("API_TOKEN@{}", NAMES[0]), "--env", "API_TOKEN"]);
+    assert!(printed.is_empty() && said.contains("it can't have both"), "{printed} {said}");
 }
 
 #[test]

@@ -206,7 +206,7 @@ fn nothing_waits_where_memory_must_stay_available() {
     service.configure(json!({"pool": {"reserve_bytes": 0, "runtimes": eight}}));
     service.reload_daemon();
     wait_for_sandboxes(&service, 8);
-    service.configure(json!({"pool": {"memory_bytes": 4 << 20}}));
+    service.configure(json!({"pool": {"memory_bytes": 16 << 20}}));
     service.reload_daemon();
     wait_for("as many to wait as the budget has room for", || (1..8).contains(&sandboxes(&service).len()));
     for _ in 0..10 {

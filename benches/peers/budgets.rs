@@ -58,6 +58,7 @@ pub(crate) fn check(report: &mut Report) {
     at_most("start of a sandbox with a network: what it adds, ms", 15.0, more("cold, network", "cold"));
     at_most("connect through the relay: what it adds, ms", 1.0, more("connect/relay", "connect/host"));
     at_most("idle session, private MiB", 1.0, report.get("sessions/private_mib"));
+    at_most("judging 1000 cases of 1 ms × bare loop", 3.0, report.get("judge/one loop"));
     let mut at_least = |name: &str, limit: f64, measured: Option<f64>| {
         budgets.push(Budget { name: name.to_owned(), limit, at_least: true, measured });
     };

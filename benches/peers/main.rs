@@ -13,6 +13,7 @@ use clap::{Parser, ValueEnum};
 
 mod budgets;
 mod closures;
+mod judge;
 mod latency;
 mod live;
 mod memory;
@@ -54,6 +55,8 @@ enum Section {
     Sizes,
     /// Networks: the start of a sandbox that has one, connections through the relay, and bytes
     Network,
+    /// Judging a thousand cases of a program that takes a millisecond
+    Judge,
     /// Sessions: making one, programs, files and snapshots in it, and holding a thousand
     Sessions,
 }
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
             Section::Closures => closures::measure(&mut report, options.quick),
             Section::Sizes => sizes::measure(&mut report, &ours, options.quick),
             Section::Network => network::measure(&mut report, options.quick),
+            Section::Judge => judge::measure(&mut report, options.quick),
             Section::Sessions => sessions::measure(&mut report, options.quick),
         }
     }

@@ -6,11 +6,10 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
-use std::sync::mpsc;
 
-use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
+use super::common::internet;
 use super::ours::Ours;
 use super::report::{Report, Table, number};
 use super::sessions::{Api, Turn, take_turns, tell};
@@ -54,53 +53,30 @@ pub(crate) fn measure(report: &mut Report, quick: bool) {
     }
     // Of this thread alone the network is another; what it starts has that too.
     std::thread::scope(|scope| {
-        scope.spawn(|| match internet() {
-            Ok(()) => {
-                starts(report, if quick { 30 } else { 150 });
-                connections(report, if quick { 5 } else { 15 }, if quick { 256 << 20 } else { 1 << 30 });
+        scope.spawn(|| {
+            if !internet::lead_to(&[SERVER], begin) {
+                return report.skip("network: no network namespace can be made");
             }
-            Err(why) => report.skip(format!("network: {why}")),
+            starts(report, if quick { 30 } else { 150 });
+            connections(report, if quick { 5 } else { 15 }, if quick { 256 << 20 } else { 1 << 30 });
         });
     });
 }
 
-/// Moves the calling thread into a network with servers behind a pair of devices.
-fn internet() -> Result<(), String> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| format!("no network namespace can be made: {errno}"))?;
-    let ip = |line: String| {
-        let status = Command::new("ip").args(line.split(' ')).status().map_err(|error| format!("ip: {error}"))?;
-        if status.success() { Ok(()) } else { Err(format!("ip {line}")) }
-    };
-    let (made, making) = mpsc::channel();
-    let (go, gate) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        made.send(nix::unistd::gettid()).unwrap();
-        gate.recv().unwrap();
-        ip(format!("address add {SERVER}/24 dev servers")).unwrap();
-        ip("link set servers up".to_owned()).unwrap();
-        // Threads that are made here stay in this namespace, and it stays with them.
-        serve(ONE_BYTE, |mut stream| drop(stream.write_all(b"!")));
-        serve(MANY_BYTES, |mut stream| {
-            let (mut wanted, chunk) = ([0; 8], vec![0; CHUNK]);
-            let mut left = stream.read_exact(&mut wanted).map_or(0, |()| u64::from_be_bytes(wanted));
-            while left > 0 {
-                let some = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
-                if stream.write_all(&chunk[..some]).is_err() {
-                    return;
-                }
-                left -= some as u64;
+/// Has both servers listen.
+fn begin() {
+    serve(ONE_BYTE, |mut stream| drop(stream.write_all(b"!")));
+    serve(MANY_BYTES, |mut stream| {
+        let (mut wanted, chunk) = ([0; 8], vec![0; CHUNK]);
+        let mut left = stream.read_exact(&mut wanted).map_or(0, |()| u64::from_be_bytes(wanted));
+        while left > 0 {
+            let some = chunk.len().min(usize::try_from(left).unwrap_or(CHUNK));
+            if stream.write_all(&chunk[..some]).is_err() {
+                return;
             }
-        });
-        made.send(nix::unistd::gettid()).unwrap();
+            left -= some as u64;
+        }
     });
-    let servers = making.recv().map_err(|_| "there are no servers")?;
-    ip("link set lo up".to_owned())?;
-    ip(format!("link add outside type veth peer name servers netns {servers}"))?;
-    ip("address add 198.35.26.1/24 dev outside".to_owned())?;
-    ip("link set outside up".to_owned())?;
-    go.send(()).map_err(|_| "there are no servers")?;
-    making.recv().map_err(|_| "there are no servers".to_owned()).map(drop)
 }
 
 fn serve(port: u16, with: impl Fn(std::net::TcpStream) + Copy + Send + 'static) {

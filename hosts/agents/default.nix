@@ -45,5 +45,10 @@
     };
 
     metrics.enable = true;
+
+    mcp = {
+      enable = true;
+      profile = "agent";
+    };
   };
 }

@@ -36,6 +36,13 @@
       profiles = [ "judge" ];
     };
 
+    # For what was written for Judge0.
+    judge0 = {
+      enable = true;
+      socket.enable = true;
+      profile = "judge";
+    };
+
     profiles.judge.run.memory_bytes = 256 * 1024 * 1024;
   };
 }

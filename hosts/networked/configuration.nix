@@ -7,6 +7,18 @@
   services.codeSandbox = {
     enable = true;
 
+    # Doors besides the daemon's own socket: models come by one of theirs, other machines through a tunnel.
+    mcp = {
+      enable = true;
+      profile = "agent";
+    };
+    tcp.enable = true;
+    # `codesandbox token new` makes a token and this line; nobody has this one.
+    clients.remote = {
+      tokens.tunnel = "sha256:5f3c9c1b8e27a4d06b7be1f0a94d2c86e3f17a50b9d8426c17e0fa35d2846b9c";
+      profiles = [ "agent" ];
+    };
+
     network = {
       # Without it no profile may allow anything.
       public = true;

@@ -136,6 +136,8 @@ let
     [
       (refuse (elem cfg.socket.group own) "socket.group: \"${cfg.socket.group}\" is a group of the service itself, whose members talk to the launcher; name another, such as \"codesandbox-clients\"")
       (refuse (elem cfg.metrics.socket.group own) "metrics.socket.group: \"${cfg.metrics.socket.group}\" is a group of the service itself, whose members talk to the launcher; name another, such as \"codesandbox-metrics\"")
+      (refuse (elem cfg.judge0.socket.group own) "judge0.socket.group: \"${cfg.judge0.socket.group}\" is a group of the service itself, whose members talk to the launcher; name another, such as \"codesandbox-clients\"")
+      (refuse (elem cfg.mcp.socket.group own) "mcp.socket.group: \"${cfg.mcp.socket.group}\" is a group of the service itself, whose members talk to the launcher; name another, such as \"codesandbox-clients\"")
       (refuse (members != [ ])
         "socket.group: ${quoted members} would talk to the launcher itself as a member of the group codesandbox; clients are members of \"${cfg.socket.group}\""
       )
@@ -326,6 +328,15 @@ let
 in
 {
   config.assertions = mkIf cfg.enable (
-    kernel ++ network ++ secrets ++ numbers ++ groups ++ profiles ++ clients ++ languages ++ runtimes ++ defaults
+    kernel
+    ++ network
+    ++ secrets
+    ++ numbers
+    ++ groups
+    ++ profiles
+    ++ clients
+    ++ languages
+    ++ runtimes
+    ++ defaults
   );
 }

@@ -1,4 +1,4 @@
-# Clients: users with a share of the service that is theirs.
+# Clients: users, and holders of tokens, with a share of the service that is theirs.
 { kinds, ... }:
 { config, lib, ... }:
 let
@@ -11,9 +11,18 @@ let
 
   client.options = {
     users = mkOption {
-      type = types.nonEmptyListOf kinds.userName;
+      type = types.listOf kinds.userName;
+      default = [ ];
       example = [ "www-data" ];
       description = "Users of this host who are this client; they become members of the socket's group.";
+    };
+    tokens = mkOption {
+      type = types.attrsOf kinds.tokenHash;
+      default = { };
+      example = {
+        laptop = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+      };
+      description = "What is known of the tokens of this client, by names that logs show; see `tcp`. `codesandbox token new NAME` makes them. A hash is no secret: it may be in the Nix store.";
     };
     weight = mkOption {
       type = types.ints.between 1 1000;

@@ -52,7 +52,7 @@ let
     # The ids come from /etc/subuid and /etc/subgid; see users.nix.
     launcher = { inherit (cfg.launcher) sandboxes sample_interval_us; };
     # Absent, a client's number of sessions is that of all.
-    clients = mapAttrs (_: filterAttrs (_: value: value != null)) cfg.clients;
+    clients = mapAttrs (_: filterAttrs (_: value: value != null && value != { })) cfg.clients;
     # Packages are allowed where nothing is said.
     profiles = mapAttrs (
       _: profile:
@@ -73,6 +73,10 @@ let
   // lib.optionalAttrs (cfg.dependencies.settings != { }) {
     dependencies = cfg.dependencies.settings;
   }
+  # The address is that of a socket of systemd's.
+  // lib.optionalAttrs cfg.tcp.enable { tcp = { inherit (cfg.tcp) allow_plain origins; }; }
+  // lib.optionalAttrs (cfg.judge0.settings != { }) { judge0 = cfg.judge0.settings; }
+  // lib.optionalAttrs (cfg.piston.settings != { }) { piston = cfg.piston.settings; }
   // lib.optionalAttrs (cfg.languages != { }) { inherit (cfg) languages; };
 
   unchecked = (pkgs.formats.json { }).generate "codesandbox-config.json" settings;

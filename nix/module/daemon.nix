@@ -4,7 +4,12 @@ _:
 let
   inherit (lib) mkIf optional;
   cfg = config.services.codeSandbox;
-  sockets = [ "codesandboxd.socket" ] ++ optional cfg.metrics.enable "codesandboxd-metrics.socket";
+  sockets = [
+    "codesandboxd.socket"
+  ]
+  ++ optional cfg.metrics.enable "codesandboxd-metrics.socket"
+  ++ optional cfg.tcp.enable "codesandboxd-tcp.socket"
+  ++ optional (cfg.judge0.enable && cfg.judge0.socket.enable) "codesandboxd-judge0.socket";
 in
 {
   config = mkIf cfg.enable {
@@ -30,7 +35,8 @@ in
       reloadTriggers = [ cfg.configFile ];
       stopIfChanged = false;
 
-      serviceConfig = {
+      # judge0.nix has the one exception.
+      serviceConfig = import ./confined.nix // {
         Type = "notify-reload";
         ExecStart = "${cfg.package}/bin/codesandboxd --config /etc/codesandbox/config.json";
         WatchdogSec = 30;
@@ -51,47 +57,6 @@ in
         # It holds no memory worth a kill, and all clients lose by one.
         OOMPolicy = "continue";
         OOMScoreAdjust = -100;
-
-        # No privilege of any kind.
-        CapabilityBoundingSet = "";
-        AmbientCapabilities = "";
-        NoNewPrivileges = true;
-        RestrictNamespaces = true;
-        RestrictRealtime = true;
-        RestrictSUIDSGID = true;
-        LockPersonality = true;
-        MemoryDenyWriteExecute = true;
-        SystemCallArchitectures = "native";
-        # @resources stays allowed: the C library asks for the stack's limit with prlimit64.
-        SystemCallFilter = [
-          "@system-service"
-          "~@privileged"
-        ];
-        SystemCallErrorNumber = "EPERM";
-        KeyringMode = "private";
-        RemoveIPC = true;
-        # PrivateUsers= is not used: every client but root would look like "nobody" in SO_PEERCRED.
-
-        # Only Unix sockets, and no interface behind them.
-        PrivateNetwork = true;
-        RestrictAddressFamilies = "AF_UNIX";
-        IPAddressDeny = "any";
-
-        # Sees little, writes only its state directory.
-        DevicePolicy = "closed";
-        PrivateDevices = true;
-        PrivateIPC = true;
-        PrivateTmp = true;
-        ProtectClock = true;
-        ProtectControlGroups = true;
-        ProtectHome = true;
-        ProtectHostname = true;
-        ProtectKernelLogs = true;
-        ProtectKernelModules = true;
-        ProtectKernelTunables = true;
-        ProtectProc = "invisible";
-        ProcSubset = "pid";
-        ProtectSystem = "strict";
       };
     };
   };

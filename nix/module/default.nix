@@ -24,9 +24,13 @@ in
     ./config-file.nix
     ./users.nix
     ./sockets.nix
+    ./tcp.nix
     ./slice.nix
     ./daemon.nix
+    ./mcp.nix
     ./dependencies.nix
+    ./judge0.nix
+    ./piston.nix
     ./launcher.nix
     ./network.nix
     ./hardening.nix

@@ -28,6 +28,7 @@ rec {
   # A path of Nix would be copied to the store.
   secretFile = matching "absolute path of a file outside of the Nix store, as text, such as \"/run/keys/forge\"" "(/[^/[:space:]:%.][^/[:space:]:%]*)+";
   secretName = matching "name of a secret: small letters, digits, \"-\" and \"_\"" "[a-z][a-z0-9_-]*";
+  tokenHash = matching "hash of a token, as codesandbox token new tells it: \"sha256:\" and 64 hexadecimal digits" "sha256:[0-9a-f]{64}";
   variable = matching "name of a variable: letters, digits and \"_\", and no digit at its beginning" "[a-zA-Z_][a-zA-Z0-9_]*";
   userName = matching "name of a user or group: letters, digits, \"-\" and \"_\", at most 31" "[a-zA-Z_][a-zA-Z0-9_-]{0,30}";
   profileName = matching "name of a profile: small letters, digits, \"-\" and \"_\"" "[a-z][a-z0-9_-]*";

@@ -60,8 +60,7 @@ let
   excepted = lib.unique (
     lib.concatMap (profile: profile.network.allow_private or [ ]) (lib.attrValues cfg.profiles)
   );
-  except =
-    net: "${if isIpv6 net then "ip6" else "ip"} daddr ${net} counter name excepted accept";
+  except = net: "${if isIpv6 net then "ip6" else "ip"} daddr ${net} counter name excepted accept";
   setOf =
     type: name: elements:
     "set ${name} { type ${type}; flags interval; auto-merge; elements = { ${concatStringsSep ", " elements} }; }";
@@ -71,14 +70,36 @@ let
       if isIpv6 address then "ip6" else "ip"
     } daddr ${address} meta l4proto { tcp, udp } th dport 53 counter name resolver accept";
 
+  # The daemon is one of these users as well. It answers whoever came over TCP, and where Judge0's callbacks are enabled
+  # it makes connections of its own, which it holds to public addresses itself; here is the second lock of those.
+  daemonRules =
+    lib.optionalString cfg.tcp.enable "\n  meta skuid codesandbox meta l4proto tcp ct direction reply accept"
+    + lib.optionalString calls "\n  meta skuid codesandbox jump callbacks";
+  calls = cfg.judge0.enable && cfg.judge0.enable_callbacks;
+  callbacks = lib.optionalString calls ''
+    chain callbacks {
+      meta l4proto { tcp, udp } th dport 53 accept
+      ip daddr 169.254.169.254 counter name metadata goto refuse
+      ip6 daddr fd00:ec2::254 counter name metadata goto refuse
+    ${
+      lib.optionalString (!cfg.judge0.callbacks_allow_private) ''
+        fib daddr type { local, broadcast, anycast, multicast } counter name host goto refuse
+        ip daddr @denied4 counter name private goto refuse
+        ip6 daddr @denied6 counter name private goto refuse
+      ''
+    }  accept
+    }
+  '';
+
   table = ''
     counter resolver { comment "name servers that the configuration names" }
     counter metadata { comment "refused: metadata services of clouds" }
     counter host { comment "refused: the host's own addresses" }
     counter private { comment "refused: private and reserved networks" }
     counter public { comment "${if net.public then "let through" else "refused"}: public addresses" }${
-      lib.optionalString (excepted != [ ])
-        "\ncounter excepted { comment \"let through: private networks that profiles except\" }"
+      lib.optionalString (
+        excepted != [ ]
+      ) "\ncounter excepted { comment \"let through: private networks that profiles except\" }"
     }
 
     ${setOf "ipv4_addr" "denied4" (filter (one: !isIpv6 one) denied)}
@@ -88,7 +109,7 @@ let
     # which this table never sees. Nothing is forwarded for them and nothing reaches them from outside,
     # hence no chain for input and forward.
     chain output {
-      type filter hook output priority filter; policy accept;
+      type filter hook output priority filter; policy accept;${daemonRules}
       meta skuid { codesandbox, codesandbox-launcher, ${toString ids.first}-${
         toString (ids.first + ids.count - 1)
       } } jump uplinks
@@ -109,7 +130,7 @@ let
         ]
       )}
     }
-    # At once and not by silence, so that a program is told and need not wait.
+    ${callbacks}# At once and not by silence, so that a program is told and need not wait.
     chain refuse {
       meta l4proto tcp reject with tcp reset
       reject with icmpx admin-prohibited
@@ -163,7 +184,7 @@ in
       };
       # The build that checks the rules has none of the host's users.
       preCheckRuleset = ''
-        sed -i 's/skuid { codesandbox, codesandbox-launcher,/skuid { 65531, 65532,/' ruleset.conf
+        sed -i 's/skuid { codesandbox, codesandbox-launcher,/skuid { 65531, 65532,/; s/skuid codesandbox /skuid 65531 /' ruleset.conf
       '';
     };
 

@@ -40,6 +40,25 @@ let
     DirectoryMode = "0755";
     RemoveOnStop = true;
   };
+
+  streamOf = socket: {
+    ListenStream = socket.path;
+    SocketMode = socket.mode;
+    SocketGroup = socket.group;
+  };
+
+  # One more socket of the daemon, which tells it from the API's by this name.
+  another = name: description: socket: {
+    inherit description;
+    wantedBy = [ "sockets.target" ];
+    socketConfig =
+      common
+      // streamOf socket
+      // {
+        FileDescriptorName = name;
+        Service = "codesandboxd.service";
+      };
+  };
 in
 {
   options.services.codeSandbox = {
@@ -60,6 +79,17 @@ in
         what = "the metrics";
       };
     };
+    judge0.socket = {
+      enable = lib.mkEnableOption ''
+        a socket of its own with the dialect of Judge0 at its root, where `judge0.enable` is set, for clients that know
+        no paths'';
+    }
+    // socketOptions {
+      path = "/run/codesandbox/judge0.sock";
+      group = "codesandbox-clients";
+      mode = "0660";
+      what = "Judge0";
+    };
   };
 
   config = mkIf cfg.enable {
@@ -67,11 +97,7 @@ in
       codesandboxd = {
         description = "API of codeSandbox";
         wantedBy = [ "sockets.target" ];
-        socketConfig = common // {
-          ListenStream = cfg.socket.path;
-          SocketMode = cfg.socket.mode;
-          SocketGroup = cfg.socket.group;
-        };
+        socketConfig = common // streamOf cfg.socket;
       };
       codesandbox-launcher = {
         description = "Launcher of codeSandbox, for its daemon alone";
@@ -82,18 +108,12 @@ in
           SocketGroup = "codesandbox";
         };
       };
-      codesandboxd-metrics = mkIf cfg.metrics.enable {
-        description = "Metrics of codeSandbox";
-        wantedBy = [ "sockets.target" ];
-        socketConfig = common // {
-          ListenStream = cfg.metrics.socket.path;
-          SocketMode = cfg.metrics.socket.mode;
-          SocketGroup = cfg.metrics.socket.group;
-          # By this name the daemon tells it from the API's.
-          FileDescriptorName = "metrics";
-          Service = "codesandboxd.service";
-        };
-      };
+      codesandboxd-metrics = mkIf cfg.metrics.enable (
+        another "metrics" "Metrics of codeSandbox" cfg.metrics.socket
+      );
+      codesandboxd-judge0 = mkIf (cfg.judge0.enable && cfg.judge0.socket.enable) (
+        another "judge0" "Judge0 by codeSandbox" cfg.judge0.socket
+      );
     };
   };
 }

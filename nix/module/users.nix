@@ -56,6 +56,7 @@ in
         cfg.socket.group
       ]
       ++ lib.optional cfg.metrics.enable cfg.metrics.socket.group
+      ++ lib.optional (cfg.judge0.enable && cfg.judge0.socket.enable) cfg.judge0.socket.group
     ) (_: { });
   };
 }

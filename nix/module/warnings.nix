@@ -41,6 +41,10 @@ in
   config.warnings = mkIf cfg.enable (
     everybody "socket" cfg.socket.mode
     ++ optionals cfg.metrics.enable (everybody "metrics.socket" cfg.metrics.socket.mode)
+    ++ optionals (cfg.judge0.enable && cfg.judge0.socket.enable) (
+      everybody "judge0.socket" cfg.judge0.socket.mode
+    )
+    ++ optionals cfg.mcp.enable (everybody "mcp.socket" cfg.mcp.socket.mode)
     ++ strangers
     ++
       optional (cfg.network.public && !cfg.network.table.enable)

@@ -46,6 +46,7 @@ pub fn response(about: &About, outcome: Outcome) -> RunResponse {
         limits: LimitsInForce { limits: about.limits, enforced_by: outcome.enforced_by },
         files: outcome.files.into_iter().map(file).collect(),
         omitted: outcome.omitted.into_iter().map(omitted).collect(),
+        tests: None,
     }
 }
 

@@ -36,8 +36,13 @@ pub struct CheckRequest {
         (status = 200, description = "The runtimes that were tested", body = Manifest),
         (status = 400, description = "The body is not JSON", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 404, description = "No such runtime", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 408, description = "The body took too long", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 415, description = "The body must be JSON", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 422, description = "A field is not valid", body = ProblemDetails, content_type = "application/problem+json"),
+        (status = 429, description = "Too much data waits", body = ProblemDetails, content_type = "application/problem+json",
+            headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 500, description = "The service failed", body = ProblemDetails, content_type = "application/problem+json"),
         (status = 503, description = "No launcher, or the service stops", body = ProblemDetails, content_type = "application/problem+json"),
     )
 )]

@@ -56,7 +56,7 @@ pub(super) fn answer_in_pieces(chunks: impl Stream<Item = Vec<u8>> + Send + 'sta
     response
 }
 
-fn encode(to: &mut Vec<u8>, event: &StreamEvent, form: Form) {
+pub(super) fn encode(to: &mut Vec<u8>, event: &StreamEvent, form: Form) {
     encode_as(to, name(event), event, form);
 }
 
@@ -82,6 +82,7 @@ fn name(event: &StreamEvent) -> &'static str {
         StreamEvent::Stdout(_) => "stdout",
         StreamEvent::Stderr(_) => "stderr",
         StreamEvent::Denied { .. } => "denied",
+        StreamEvent::Case { .. } => "case",
         StreamEvent::Finished(_) => "finished",
         StreamEvent::Failed { .. } => "failed",
     }
@@ -89,7 +90,7 @@ fn name(event: &StreamEvent) -> &'static str {
 
 /// Turns what happens into events for the client.
 #[derive(Debug)]
-struct Writer {
+pub(super) struct Writer {
     about: About,
     stage: Stage,
     stdout: Characters,
@@ -97,11 +98,11 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(about: About) -> Self {
+    pub(super) fn new(about: About) -> Self {
         Self { about, stage: Stage::Run, stdout: Characters::default(), stderr: Characters::default() }
     }
 
-    fn write(&mut self, happened: Result<Event, Fault>) -> Vec<StreamEvent> {
+    pub(super) fn write(&mut self, happened: Result<Event, Fault>) -> Vec<StreamEvent> {
         let id = self.about.id.to_string();
         let stage = self.stage;
         let output = |(data, encoding)| Output { id: id.clone(), stage, data, encoding };

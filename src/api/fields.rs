@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::Deserializer;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::problem::{Kind, Problem};
@@ -105,6 +107,40 @@ pub(super) fn unique_keys<'de, D: Deserializer<'de>>(
     deserializer.deserialize_any(Unique)
 }
 
+/// An object of named fields. Serde would take an array for one whose names are left out, and a request would mean
+/// another thing when a field is added.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Named<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_any(Named(PhantomData)).map(Self)
+    }
+}
+
+/// Reads an object or null, and no array in its place.
+pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+/// Reads a list of objects, and no array in place of one.
+pub(super) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|Object(value)| value).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,6 +174,9 @@ mod tests {
             (r#"{"runtime":"x","files":[],"limits":{"wall_time_ms":1e40}}"#, "limits.wall_time_ms"),
             (r#"{"runtime":"x","files":[],"limits":{"time":1}}"#, "limits.time"),
             (r#"{"runtime":"x","files":[],"compile_limits":7}"#, "compile_limits"),
+            (r#"{"runtime":"x","files":[],"limits":[1000]}"#, "limits"),
+            (r#"{"runtime":"x","files":[["main.py",""]]}"#, "files[0]"),
+            (r#"{"runtime":"x","files":[],"dependencies":[null]}"#, "dependencies"),
             (r#"{"runtime":"x","files":[],"outputs":[null]}"#, "outputs[0]"),
         ] {
             let problem = refusal(json);

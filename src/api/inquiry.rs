@@ -8,7 +8,7 @@ use hyper::header::CONTENT_TYPE;
 use crate::runtime::Manifest;
 
 use super::State;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, ProblemDetails};
 use super::wire::{HealthResponse, ProfileResponse, ProfilesResponse};
 
 /// Every runtime of this host, with what its last self-test found.
@@ -68,7 +68,10 @@ pub async fn health(axum::extract::State(state): axum::extract::State<State>) ->
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
+        (status = 500, description = "The service failed", body = ProblemDetails, content_type = "application/problem+json"),
+    )
 )]
 pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -> Response {
     let scheduler = &state.scheduler;

@@ -4,17 +4,26 @@ use std::sync::LazyLock;
 
 use axum::response::IntoResponse;
 use hyper::header::CONTENT_TYPE;
-use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, KnownFormat, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder, Schema, SchemaFormat,
+};
+use utoipa::{Modify, OpenApi};
 
 use super::sessions::{attach, contexts, execs, files, life, network, output, ports, snapshots};
-use super::{checks, inquiry, run, sessions, wire};
+use super::{checks, inquiry, run, sessions, uploads, wire};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "codeSandbox", description = "Runs code nobody trusts. HTTP/1.1 on a Unix socket."),
+    info(title = "codeSandbox", description = "Runs code nobody trusts. HTTP/1.1 on a Unix socket; over TCP with a token."),
     paths(
         run::run,
         run::cancel,
+        uploads::upload,
+        uploads::list,
+        uploads::read,
+        uploads::remove,
         inquiry::runtimes,
         checks::check,
         inquiry::profiles,
@@ -69,9 +78,94 @@ use super::{checks, inquiry, run, sessions, wire};
         contexts::restart,
         ports::forward
     ),
-    components(schemas(wire::StreamEvent, sessions::wire::AttachEvent, sessions::wire::AttachCommand))
+    components(schemas(wire::StreamEvent, sessions::wire::AttachEvent, sessions::wire::AttachCommand)),
+    security((), ("token" = [])),
+    modifiers(&Tokens, &OptionalBodies, &Extended, &Unsigned)
 )]
 struct Description;
+
+/// What every route has where it is asked over TCP; see [`super::bearer`].
+struct Tokens;
+
+impl Modify for Tokens {
+    fn modify(&self, document: &mut Document) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("Over TCP only")).build();
+        if let Some(components) = &mut document.components {
+            components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        }
+        let problem = || ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemDetails"))).build();
+        let told = |text: &str| {
+            ResponseBuilder::new().description(text).content("application/problem+json", problem()).build().into()
+        };
+        for operation in operations(document).map(|(_, operation)| operation) {
+            let responses = &mut operation.responses.responses;
+            responses.entry("401".to_owned()).or_insert_with(|| told("Over TCP: no token, or one that nobody has"));
+            responses
+                .entry("403".to_owned())
+                .or_insert_with(|| told("Over TCP: a page of another origin, or not there"));
+        }
+    }
+}
+
+/// Bodies that need not be there: each of their fields, or all of their bytes, may be absent.
+struct OptionalBodies;
+
+const OPTIONAL_BODIES: [&str; 6] = [
+    "/v1/files",
+    "/v1/sessions/{id}/execs/{exec}/stdin",
+    "/v1/sessions/{id}/fork",
+    "/v1/sessions/{id}/fs/archive",
+    "/v1/sessions/{id}/promote",
+    "/v1/sessions/{id}/snapshots",
+];
+
+impl Modify for OptionalBodies {
+    fn modify(&self, document: &mut Document) {
+        let optional = operations(document).filter(|(path, _)| OPTIONAL_BODIES.contains(path));
+        for body in optional.filter_map(|(_, operation)| operation.request_body.as_mut()) {
+            body.required = Some(Required::False);
+        }
+    }
+}
+
+/// What stands within larger objects, as fields beside theirs: limits are told only so, and what a program has
+/// printed where it is told at all.
+struct Extended;
+
+impl Modify for Extended {
+    fn modify(&self, document: &mut Document) {
+        let Some(components) = &mut document.components else { return };
+        if let Some(RefOr::T(Schema::Object(limits))) = components.schemas.get_mut("Limits") {
+            limits.additional_properties = None;
+        }
+        if let Some(RefOr::T(Schema::Object(printed))) = components.schemas.get_mut("Printed") {
+            printed.required.clear();
+        }
+    }
+}
+
+/// Numbers in queries and paths have no sign, and go beyond those that have one.
+struct Unsigned;
+
+impl Modify for Unsigned {
+    fn modify(&self, document: &mut Document) {
+        let parameters = operations(document).filter_map(|(_, operation)| operation.parameters.as_mut()).flatten();
+        for schema in parameters.filter_map(|parameter| parameter.schema.as_mut()) {
+            if let RefOr::T(Schema::Object(number)) = schema
+                && matches!(number.format, Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            {
+                number.format = Some(SchemaFormat::Custom("uint64".to_owned()));
+            }
+        }
+    }
+}
+
+fn operations(document: &mut Document) -> impl Iterator<Item = (&str, &mut Operation)> {
+    document.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let of_path = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+        of_path.into_iter().flatten().map(move |operation| (path.as_str(), operation))
+    })
+}
 
 static TEXT: LazyLock<String> = LazyLock::new(text);
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -58,6 +60,10 @@ kinds! {
     MalformedJson = "malformed-json", BAD_REQUEST, "The body is not JSON";
     /// The body could not be read to its end.
     BrokenBody = "broken-body", BAD_REQUEST, "The body broke off";
+    /// The request shows no token, or one that nobody has.
+    Unauthorized = "unauthorized", UNAUTHORIZED, "Not without a token";
+    /// What is asked for is not for those who come over TCP.
+    LocalOnly = "local-only", FORBIDDEN, "Not over TCP";
     /// The client may not use the profile.
     ForbiddenProfile = "forbidden-profile", FORBIDDEN, "The profile may not be used";
     /// The page that asks is of another origin.
@@ -284,6 +290,10 @@ impl IntoResponse for Problem {
             // A header of 0 would have the client ask again at once, so parts of a second count as one.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.kind == Kind::Unauthorized {
+            // RFC 9110, section 15.5.2, and RFC 6750, section 3.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"codesandbox\""));
         }
         if self.kind == Kind::UpgradeRequired {
             // RFC 9110, section 15.5.22, and RFC 6455, section 4.4.

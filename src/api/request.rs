@@ -14,6 +14,7 @@ use crate::plan::FilePath;
 use crate::profile::{LimitChanges, Limits, Policy, Profile};
 use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
 
+use super::answer::About;
 use super::problem::{Kind, Problem};
 use super::wire::{FileRequest, RunRequest, RuntimeUsed};
 use super::{dependencies, network};
@@ -36,12 +37,31 @@ pub struct Accepted {
     pub secrets: Option<Vec<String>>,
 }
 
+impl Accepted {
+    /// The job, and what its answer says of it.
+    pub(super) fn into_parts(self) -> (Job, About) {
+        let Self { job, runtime, secrets } = self;
+        let about =
+            About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits, secrets };
+        (job, about)
+    }
+}
+
 /// Checks a request and completes it from the configuration.
 ///
 /// # Errors
 /// The first thing that is not allowed, with the field and what would be allowed.
 pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota: &Quota) -> Result<Accepted, Problem> {
-    let choice = runtime(&request.runtime, catalogue)?;
+    check_for(runtime(&request.runtime, catalogue)?, request, config, quota)
+}
+
+/// The same of a request whose runtime is chosen already, whatever the request says of it.
+pub(super) fn check_for(
+    choice: Choice<'_>,
+    request: RunRequest,
+    config: &Config,
+    quota: &Quota,
+) -> Result<Accepted, Problem> {
     let (profile_name, profile) = profile(request.profile, "default", config, quota)?;
     let run_limits = limits("limits", profile.run, request.limits, profile)?;
     let compile_limits = limits("compile_limits", profile.compile, request.compile_limits, profile)?;

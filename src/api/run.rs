@@ -15,13 +15,16 @@ use tracing::{debug, error, info};
 use crate::config::Config;
 use crate::config::clients::Quota;
 use crate::job::{Event, Outcome};
+use crate::judge::Task;
 use crate::scheduler::{Fault, Ticket};
 
 use super::answer::{self, About};
 use super::body::{self, Held};
+use super::judging::{self, Asked, Judged};
 use super::negotiate::{self, Form};
 use super::problem::{JOB_HEADER, Kind, Problem, ProblemDetails, job_header};
 use super::request::{self, Accepted};
+use super::uploads::Named;
 use super::wire::{RunRequest, RunResponse};
 use super::{Client, State, events, fields};
 
@@ -74,13 +77,17 @@ pub async fn run(
         let Extension(client) = client.ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))?;
         Ok::<_, Problem>((submit(state, client, held, received).await?, form))
     };
-    let (mut followed, form) = match submitted.await {
+    let (submitted, form) = match submitted.await {
         Ok(submitted) => submitted,
         Err(problem) => {
             debug!(problem = problem.kind.name(), field = problem.field, "a request was refused");
             metrics.problem(problem.kind);
             return problem.into_response();
         }
+    };
+    let mut followed = match submitted {
+        Submitted::Run(followed) => *followed,
+        Submitted::Judged(judged) => return judged.answer(form).await,
     };
     if form == Form::Single {
         return single(followed).await;
@@ -116,33 +123,80 @@ pub async fn cancel(
     Err(Problem::new(Kind::UnknownRun, "no run of this id waits or runs"))
 }
 
-async fn submit(state: State, client: Client, held: Held, received: Instant) -> Result<Followed, Problem> {
-    let Held { bytes, share } = held;
+async fn submit(state: State, client: Client, held: Held, received: Instant) -> Result<Submitted, Problem> {
+    let Held { bytes, mut share } = held;
     state.metrics.received(bytes.len());
     let config = state.config();
-    let quota = config.quota(client.uid);
-    let checked = if bytes.len() > LARGE_BODY {
+    let quota = client.quota(&config)?;
+    // Files that a request names are read as it is checked.
+    let may_block = bytes.len() > LARGE_BODY || names_files(&bytes);
+    let (checked, share) = if may_block {
         let (state, quota) = (state.clone(), Arc::clone(&quota));
-        tokio::task::spawn_blocking(move || check(&bytes, &state, &config, &quota))
+        let checking = move || check(&bytes, &state, &config, &quota, &mut share).map(|checked| (checked, share));
+        tokio::task::spawn_blocking(checking)
             .await
             .map_err(|_| Problem::new(Kind::Internal, "the request could not be read"))??
     } else {
-        check(&bytes, &state, &config, &quota)?
+        (check(&bytes, &state, &config, &quota, &mut share)?, share)
     };
-    let Accepted { job, runtime, secrets } = checked;
-    let about = About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits, secrets };
-    let ticket = state.scheduler.submit(job, &quota)?;
-    info!(
-        job_id = %about.id, uid = client.uid, gid = client.gid, client_pid = client.pid,
-        client = &*quota.client, language = about.runtime.language, version = about.runtime.version, profile = about.profile,
-        "a run is queued"
-    );
-    Ok(Followed { about, ticket, state, received, submitted: Instant::now(), is_over: false, _share: share })
+    match checked {
+        Checked::Run(accepted) => {
+            follow(state, client, &quota, *accepted, received, share).map(|followed| Submitted::Run(Box::new(followed)))
+        }
+        Checked::Judged(asked) => Judged::new(state, client, &quota, *asked, received, share)
+            .map(|judged| Submitted::Judged(Box::new(judged))),
+    }
 }
 
-fn check(bytes: &[u8], state: &State, config: &Config, quota: &Quota) -> Result<Accepted, Problem> {
-    let request: RunRequest = fields::parse(bytes)?;
-    request::check(request, config, &state.runtimes(), quota)
+/// A request that was checked.
+enum Checked {
+    Run(Box<Accepted>),
+    Judged(Box<(Task, Asked)>),
+}
+
+/// What came of a request that was submitted.
+enum Submitted {
+    Run(Box<Followed>),
+    Judged(Box<Judged>),
+}
+
+/// Submits a job that was checked.
+pub(super) fn follow(
+    state: State,
+    client: Client,
+    quota: &Arc<Quota>,
+    accepted: Accepted,
+    received: Instant,
+    share: OwnedSemaphorePermit,
+) -> Result<Followed, Problem> {
+    let (job, about) = accepted.into_parts();
+    let ticket = state.scheduler.submit(job, quota)?;
+    Ok(Followed::new(state, client, quota, about, ticket, received, share))
+}
+
+/// Whether a body may name a file that was uploaded.
+fn names_files(bytes: &[u8]) -> bool {
+    const NAME: &[u8] = b"_file";
+    bytes.windows(NAME.len()).any(|window| window == NAME)
+}
+
+fn check(
+    bytes: &[u8],
+    state: &State,
+    config: &Config,
+    quota: &Quota,
+    share: &mut OwnedSemaphorePermit,
+) -> Result<Checked, Problem> {
+    let mut request: RunRequest = fields::parse(bytes)?;
+    match request.tests.take() {
+        Some(tests) => {
+            let mut named = Named::new(state, &quota.client, share);
+            let mut files = |field: &str, name: &str| named.read(field, name);
+            let asked = judging::check(tests, request, config, &state.runtimes(), quota, &mut files)?;
+            Ok(Checked::Judged(Box::new(asked)))
+        }
+        None => Ok(Checked::Run(Box::new(request::check(request, config, &state.runtimes(), quota)?))),
+    }
 }
 
 async fn single(mut followed: Followed) -> Response {
@@ -177,6 +231,24 @@ pub(super) struct Followed {
 }
 
 impl Followed {
+    /// A job that was submitted, and is told to the journal.
+    pub(super) fn new(
+        state: State,
+        client: Client,
+        quota: &Quota,
+        about: About,
+        ticket: Ticket,
+        received: Instant,
+        share: OwnedSemaphorePermit,
+    ) -> Self {
+        info!(
+            job_id = %about.id, uid = client.uid(), gid = client.gid(), client_pid = client.pid(),
+            client = &*quota.client, token = client.token(), language = about.runtime.language, version = about.runtime.version,
+            profile = about.profile, "a run is queued"
+        );
+        Self { about, ticket, state, received, submitted: Instant::now(), is_over: false, _share: share }
+    }
+
     /// What happens next; after [`Event::Finished`] or a fault, nothing does.
     pub(super) async fn next(&mut self) -> Result<Event, Fault> {
         let lost = || Err(Fault::Internal("the scheduler let go of the job".to_owned()));

@@ -33,7 +33,7 @@ pub mod wire;
 mod packages;
 mod query;
 mod range;
-mod time;
+pub(super) mod time;
 
 /// Every route below `/v1/sessions`.
 pub(super) fn routes(state: &State) -> Router<State> {

@@ -20,7 +20,7 @@ async fn service() -> (tempfile::TempDir, Router) {
     let catalogue = config.catalogue(None, &|_| true).unwrap();
     let scheduler = Scheduler::new(backend, &config);
     let state = State::new(scheduler, config, catalogue);
-    (directory, router(state).layer(Extension(Client { uid: 0, gid: 0, pid: None })))
+    (directory, router(state).layer(Extension(Client::Process { uid: 0, gid: 0, pid: None })))
 }
 
 async fn ask(request: Request<Body>) -> Response {

@@ -10,15 +10,18 @@ use crate::profile::{LimitChanges, Limits, NetworkForm};
 
 use super::dependencies::Dependencies;
 use super::fields;
+use super::judging::wire::{CaseResponse, TestsRequest, TestsResponse};
 use super::problem::ProblemDetails;
 
 /// Body of `POST /v1/run`. A field that is null counts as absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"runtime": "bash", "files": [{"content": "read name; echo hello $name"}], "stdin": "world"}))]
 pub struct RunRequest {
     /// Language and version: `python`, `python@3`, `python@3.12`, `node@>=18 <22`, `c++@20`.
     pub runtime: String,
     /// Source and data files; the first is the one that is run. At least one.
+    #[serde(deserialize_with = "fields::objects")]
     pub files: Vec<FileRequest>,
     /// Standard input of the run stage, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,11 +39,11 @@ pub struct RunRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// Limits of the run stage that differ from the profile's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub limits: Option<LimitChanges>,
     /// Limits of the compile stage that differ from the profile's; without effect for languages
     /// that are not compiled.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub compile_limits: Option<LimitChanges>,
     /// What the program and its compiler can reach: no more than the profile allows; what that allows where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,7 +52,7 @@ pub struct RunRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
     /// Packages to install before anything runs, in a sandbox of their own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub dependencies: Option<Dependencies>,
     /// Patterns of files to hand out: `*` stays within a directory, `**` does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +61,9 @@ pub struct RunRequest {
     /// effect for languages that are not compiled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<bool>,
+    /// Inputs on which the program is run and judged, in place of `stdin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsRequest>,
 }
 
 /// A file to write into `/workspace`. Exactly one of `content` and `content_base64` is given.
@@ -113,6 +119,9 @@ pub struct RunResponse {
     pub files: Vec<FileResponse>,
     /// Files that matched and are left out.
     pub omitted: Vec<OmittedResponse>,
+    /// What came of the tests, where there were any; `run` is null then, and `status` is `ok` where they could run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tests: Option<TestsResponse>,
 }
 
 /// Time that was the sandbox's, not the program's, in milliseconds.
@@ -287,6 +296,13 @@ pub enum StreamEvent {
         stage: Stage,
         /// What was refused since the last such event; never empty.
         denied: Vec<Denied>,
+    },
+    /// A case is judged. They come in the order of the request.
+    Case {
+        /// Names the job.
+        id: String,
+        /// What came of it; it stands in the result once more.
+        case: Box<CaseResponse>,
     },
     /// The program has ended; the same object that a single answer would have been.
     Finished(Box<RunResponse>),

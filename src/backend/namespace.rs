@@ -122,22 +122,9 @@ impl Namespace {
         let lease = self.shared.next_lease.fetch_add(1, Ordering::Relaxed);
         let replies = link.answers_to(lease)?;
         let lease = Lease { id: lease, link, replies, open: true };
-        let Order { runtime, profile, disk_bytes, disk_files, warm, fresh, network, trees, installer } = order.clone();
-        let (reach, given) = reach(network.as_ref())?;
+        let (reach, given) = reach(order.network.as_ref())?;
         // Nothing is waited for: the launcher does what it is asked for in order.
-        let lease_id = lease.id;
-        let request = Request::Open {
-            lease: lease_id,
-            runtime,
-            profile,
-            disk_bytes,
-            disk_files,
-            warm,
-            fresh,
-            reach,
-            trees,
-            installer,
-        };
+        let request = Request::Open { lease: lease.id, sandbox: order.sandbox.clone(), reach };
         lease.send(&request, &given.iter().map(AsFd::as_fd).collect::<Vec<_>>()).await?;
         Ok(lease)
     }
@@ -244,6 +231,7 @@ impl Link {
             Reply::Started { lease, .. }
             | Reply::NotUnpacked { lease, .. }
             | Reply::Denied { lease, .. }
+            | Reply::Renewed { lease }
             | Reply::Ended { lease, .. } => (*lease, false),
         };
         let Some(route) = routes.get(&lease) else {
@@ -334,9 +322,24 @@ impl Lease {
         self.send(&Request::Kill { lease: self.id, cause }, &[]).await
     }
 
+    pub(super) async fn signal(&self, signal: i32) -> Result<(), BackendError> {
+        self.send(&Request::Signal { lease: self.id, signal }, &[]).await
+    }
+
     pub(super) async fn collect(&mut self, wanted: &Wanted, pipe: OwnedFd) -> Result<(), BackendError> {
         let memory = sealed(c"wanted", &encoded(wanted)?)?;
         self.send(&Request::Collect { lease: self.id }, &[memory.as_fd(), pipe.as_fd()]).await
+    }
+
+    pub(super) async fn renew(&self) -> Result<(), BackendError> {
+        self.send(&Request::Renew { lease: self.id }, &[]).await
+    }
+
+    pub(super) async fn renewed(&mut self) -> Result<(), BackendError> {
+        match self.next().await?.0 {
+            Reply::Renewed { .. } => Ok(()),
+            other => Err(unexpected(other)),
+        }
     }
 
     pub(super) async fn close(mut self) -> Result<(), BackendError> {

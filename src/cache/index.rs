@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use nix::dir::Dir;
 use nix::errno::Errno as Number;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
@@ -32,16 +33,7 @@ pub(super) fn name_of(key: &Key) -> String {
 }
 
 fn key_of(name: &[u8]) -> Option<Key> {
-    let mut bytes = [0; Key::BYTES];
-    let (pairs, rest) = name.as_chunks::<2>();
-    if pairs.len() != bytes.len() || !rest.is_empty() || name.iter().any(u8::is_ascii_uppercase) {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    // What `from_str_radix` takes besides digits is no name of ours.
-    Some(Key::from_bytes(bytes)).filter(|key| name_of(key).as_bytes() == name)
+    HEXLOWER.decode(name).ok()?.try_into().map(Key::from_bytes).ok()
 }
 
 #[derive(Debug, Clone, Copy)]

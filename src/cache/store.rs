@@ -77,22 +77,7 @@ impl Store {
     /// Opens the directory of this name in another, makes both where they are missing, removes what a crash has left in it, and as many
     /// entries as are too many.
     pub(super) fn open(path: &Path, name: &'static str, bytes: u64) -> std::result::Result<Self, StoreError> {
-        // Nothing of a path that is there already is changed.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|error| StoreError::Make(error.to_string()))?;
-        let outer = fs::open_directory(path)?;
-        match mkdirat(&outer, name, private()) {
-            Ok(()) | Err(Number::EEXIST) => {}
-            Err(errno) => return Err(Errno { call: "mkdirat", errno }.into()),
-        }
-        let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
-        // A mount of its own is as good; a link is not.
-        let directory = nix::fcntl::openat(&outer, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
-            .call("openat")?;
-        let found = fstat(&directory).call("fstat")?;
-        if found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0 {
-            return Err(StoreError::NotOurs(name));
-        }
+        let directory = open_private(path, name)?;
         let store = Self { directory, bytes, index: Mutex::default() };
         store.index().refresh(&store.directory, true)?;
         store.make_room(&mut store.index(), 0)?;
@@ -215,8 +200,30 @@ impl Store {
     }
 }
 
+/// A directory of this name in another that is our own and that nobody else can enter; both are made where they are
+/// missing.
+pub(super) fn open_private(path: &Path, name: &'static str) -> std::result::Result<OwnedFd, StoreError> {
+    // Nothing of a path that is there already is changed.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StoreError::Make(error.to_string()))?;
+    let outer = fs::open_directory(path)?;
+    match mkdirat(&outer, name, private()) {
+        Ok(()) | Err(Number::EEXIST) => {}
+        Err(errno) => return Err(Errno { call: "mkdirat", errno }.into()),
+    }
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY;
+    // A mount of its own is as good; a link is not.
+    let directory =
+        nix::fcntl::openat(&outer, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).call("openat")?;
+    let found = fstat(&directory).call("fstat")?;
+    if found.st_uid != geteuid().as_raw() || found.st_mode & 0o077 != 0 {
+        return Err(StoreError::NotOurs(name));
+    }
+    Ok(directory)
+}
+
 /// Writes a file onto the disk, and holds it locked: an unlocked one is what a crash has left.
-fn write_all(file: File, bytes: &[u8]) -> Result<(Flock<File>, SystemTime)> {
+pub(super) fn write_all(file: File, bytes: &[u8]) -> Result<(Flock<File>, SystemTime)> {
     let mut file =
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| Errno { call: "flock", errno })?;
     file.write_all(bytes).call("write")?;
@@ -226,7 +233,7 @@ fn write_all(file: File, bytes: &[u8]) -> Result<(Flock<File>, SystemTime)> {
     Ok((file, now))
 }
 
-fn private() -> Mode {
+pub(super) fn private() -> Mode {
     Mode::S_IRWXU
 }
 

@@ -19,6 +19,7 @@ mod pieces;
 mod refused;
 mod rules;
 mod run;
+mod secret;
 mod streams;
 mod watch;
 
@@ -29,7 +30,7 @@ an empty home. It reaches nothing that no --allow and no line of the allow-file 
 
 Examples:
   codesandbox agent --allow packages.example.org -- npm install
-  codesandbox agent --env API_TOKEN --allow api.example.org --allow-file ~/rules.toml -- my-agent
+  codesandbox agent --secret API_TOKEN@api.example.org --allow-file ~/rules.toml -- my-agent
   codesandbox agent --read ~/.config/my-agent --write ../shared -- bash
   codesandbox agent allow .example.net:443 --allow-file ~/rules.toml";
 
@@ -75,6 +76,10 @@ struct Job {
     /// Give it a variable: this shell's own, or with a value
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<OsString>,
+    /// Let it use a variable of this shell's towards this host, which it then reaches, without seeing the value
+    /// [default port: 443]
+    #[arg(long, value_name = "NAME@HOST[:PORT,…]")]
+    secret: Vec<secret::Wanted>,
     /// Let it reach this: a host, .DOMAIN for all hosts below it, or addresses such as 198.51.100.0/24
     /// [default ports: 80,443]
     #[arg(long, value_name = "HOST[:PORT,…]")]
@@ -115,6 +120,9 @@ enum AgentError {
     /// The allow-file.
     #[error(transparent)]
     Rules(#[from] rules::RulesError),
+    /// A secret.
+    #[error(transparent)]
+    Secret(#[from] secret::SecretError),
     /// A variable, or the program.
     #[error(transparent)]
     Environment(#[from] environment::EnvironmentError),
@@ -173,7 +181,11 @@ fn work(job: &Job) -> Result<u8, AgentError> {
     let owner = environment::Owner::find();
     let chosen = pieces::choose(&job.workdir, &job.write, &job.read, rules.as_ref(), &owner)?;
     let rules = rules.map(|rules| chosen.hold_rules(rules));
-    let flags = forms(&job.allow);
+    let secrets = secret::find(&job.secret, &job.env)?;
+    let flags = rules::Flags {
+        destinations: forms(&job.allow).into_iter().chain(job.secret.iter().map(secret::Wanted::form)).collect(),
+        secrets: secrets.keys().map(|variable| (variable.clone(), variable.clone())).collect(),
+    };
     let network = rules::combined(&flags, rules.as_ref())?;
     let spec = environment::spec(&job.command, &job.env, job.proxy, &chosen)?;
     let limits = limits(job);
@@ -185,7 +197,7 @@ fn work(job: &Job) -> Result<u8, AgentError> {
         scratch_files: 1 << 20,
         pieces: chosen.pieces.clone(),
     };
-    let mut grant = Grant { real, limits, networked: CAN_REACH, unix_sockets: job.unix_sockets };
+    let mut grant = Grant { real, limits, networked: CAN_REACH, secrets, unix_sockets: job.unix_sockets };
     let is_wanted = matches!(&network, Network::Allow(list) if !list.allow.is_empty()) || rules.is_some();
     if is_wanted && !CAN_REACH {
         return Err(AgentError::NoNetwork("this program is built without the feature nftables".to_owned()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::ValueHint;
 
 use super::dependencies::Packages;
+use super::judge::Tests;
 use super::limit::Limit;
 use super::network::Reach;
 use super::service::Place;
@@ -51,6 +52,8 @@ pub(super) struct Arguments {
     /// Named set of limits and rules to run under, such as judge or build
     #[arg(short, long)]
     pub(super) profile: Option<String>,
+    #[command(flatten)]
+    pub(super) tests: Tests,
     #[command(flatten)]
     pub(super) reach: Reach,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 
 use crate::backend::Backend;
+use crate::client::Client;
 use crate::daemon::DaemonError;
 use crate::daemon::embedded::Launcher;
 use crate::scheduler::Scheduler;
@@ -19,31 +20,32 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Starts it; the stream is a connection to its API. Needs a tokio runtime.
+    /// Starts it. Needs a tokio runtime.
     ///
     /// # Errors
     /// As those of a daemon.
-    pub(super) fn start(config: Option<&Path>) -> Result<(Self, UnixStream), DaemonError> {
+    pub(super) fn start(config: Option<&Path>) -> Result<Self, DaemonError> {
         log_to_stderr();
         let (config_in_force, catalogue) = daemon::load(config)?;
         let mut launcher = Launcher::start(config)?;
         let scheduler = Scheduler::new(Backend::adopt(launcher.socket()?)?, &config_in_force);
         let state = api::State::new(scheduler.clone(), config_in_force, catalogue);
-        let pair = UnixStream::pair();
-        let (ours, theirs) = pair.map_err(|error| DaemonError::Start { attempt: "connecting to ourselves", error })?;
-        let embedded = Self { scheduler, state, launcher };
-        embedded.serve(theirs);
-        Ok((embedded, ours))
+        Ok(Self { scheduler, state, launcher })
+    }
+
+    /// A client of it.
+    pub(super) fn client(&self) -> Client {
+        let state = self.state.clone();
+        Client::through(move || {
+            let (ours, theirs) = UnixStream::pair()?;
+            serve(state.clone(), theirs);
+            Ok(ours)
+        })
     }
 
     /// Serves one more connection.
     pub(super) fn serve(&self, stream: UnixStream) {
-        let client = api::Client {
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
-            pid: i32::try_from(std::process::id()).ok(),
-        };
-        tokio::spawn(daemon::serve_stream(self.state.clone(), stream, client));
+        serve(self.state.clone(), stream);
     }
 
     /// Cancels what still runs and waits until its sandboxes are gone. The launcher ends when the
@@ -52,6 +54,16 @@ impl Embedded {
         self.scheduler.stop(Duration::ZERO).await;
         self.launcher
     }
+}
+
+/// Serves a stream to whoever has started this process.
+fn serve(state: api::State, stream: UnixStream) {
+    let client = api::Client::Process {
+        uid: nix::unistd::getuid().as_raw(),
+        gid: nix::unistd::getgid().as_raw(),
+        pid: i32::try_from(std::process::id()).ok(),
+    };
+    tokio::spawn(daemon::serve_stream(state, stream, client));
 }
 
 /// What a daemon would write to the journal, as far as it is about failures.

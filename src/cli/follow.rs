@@ -5,9 +5,9 @@ use std::io::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::client::{Client, ClientError, explain};
 use super::spinner::Spinner;
-use crate::api::wire::{Encoding, Output, RunResponse, StreamEvent};
+use crate::api::wire::{Encoding, Output, RunRequest, RunResponse, StreamEvent};
+use crate::client::{Client, ClientError, explain};
 use crate::job::Stage;
 
 /// Why a run could not be followed to its end.
@@ -25,15 +25,10 @@ pub(super) enum FollowError {
 }
 
 /// Runs a program and passes its output on while it runs; the whole result at the end.
-pub(super) async fn follow(client: &mut Client, json: Vec<u8>) -> Result<RunResponse, FollowError> {
+pub(super) async fn follow(client: &Client, request: &RunRequest) -> Result<RunResponse, FollowError> {
     let mut spinner = Spinner::new();
-    let mut lines = spinner.during(client.follow("/v1/run", json)).await?;
-    while let Some(line) = spinner.during(lines.next()).await? {
-        if line.is_empty() {
-            continue;
-        }
-        let event: StreamEvent =
-            serde_json::from_slice(&line).map_err(|error| ClientError::Strange(error.to_string()))?;
+    let mut events = spinner.during(client.run_streamed(request)).await?;
+    while let Some(event) = spinner.during(events.next()).await? {
         match event {
             StreamEvent::Started { .. } => spinner.say("starting"),
             StreamEvent::Stage { stage: Stage::Prepare, .. } => spinner.say("installing packages"),
@@ -42,7 +37,7 @@ pub(super) async fn follow(client: &mut Client, json: Vec<u8>) -> Result<RunResp
             StreamEvent::Stdout(output) => pass_on(&mut spinner, output, Sink::Output).await?,
             StreamEvent::Stderr(output) => pass_on(&mut spinner, output, Sink::Error).await?,
             // All of it stands in the result once more, added up.
-            StreamEvent::Denied { .. } => {}
+            StreamEvent::Denied { .. } | StreamEvent::Case { .. } => {}
             StreamEvent::Finished(result) => return Ok(*result),
             StreamEvent::Failed { problem, .. } => {
                 return Err(FollowError::Failed(explain(&problem)));

@@ -1,6 +1,6 @@
 //! From the command line to a request of the API: files are read, the language is told.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -66,10 +66,14 @@ pub(super) fn draw_up(arguments: &Arguments) -> Result<RunRequest, RequestError>
         let (path, name) = source_and_name(given)?;
         files.push(read_file(&path, name)?);
     }
-    let (stdin, stdin_base64) = either(read_stdin(arguments.stdin.as_deref())?);
+    let tests = arguments.tests.form()?;
+    // Each of the tests has its own.
+    let input = if tests.is_some() { None } else { read_stdin(arguments.stdin.as_deref())? };
+    let (stdin, stdin_base64) = either(input);
     let program_arguments = arguments.program_arguments();
     let outputs = arguments.outputs.clone();
     Ok(RunRequest {
+        tests,
         runtime,
         files,
         stdin,
@@ -135,8 +139,7 @@ fn read_file(path: &Path, name: String) -> Result<FileRequest, RequestError> {
 /// a program that runs.
 fn read_stdin(given: Option<&Path>) -> Result<Option<Vec<u8>>, RequestError> {
     if let Some(path) = given {
-        let file = fs::File::open(path).map_err(|error| RequestError::Read { path: path.to_owned(), error })?;
-        return read(file, &path.display().to_string()).map(Some).map_err(|error| error.at(path));
+        return read_bytes(path).map(Some);
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
@@ -144,6 +147,12 @@ fn read_stdin(given: Option<&Path>) -> Result<Option<Vec<u8>>, RequestError> {
     }
     let bytes = read(stdin.lock(), "standard input").map_err(|error| error.at(Path::new("standard input")))?;
     Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// The bytes of a file.
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, RequestError> {
+    let file = File::open(path).map_err(|error| RequestError::Read { path: path.to_owned(), error })?;
+    read(file, &path.display().to_string()).map_err(|error| error.at(path))
 }
 
 /// Why bytes could not be read.

@@ -6,15 +6,16 @@ use std::process::ExitCode;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hyper::Method;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::Arguments;
-use super::client::{Client, ClientError};
 use super::collect::Target;
 use super::follow::{FollowError, Sink, decode, follow, write};
 use super::text::harmless;
-use super::{complain, exit, fail, network, request, service};
-use crate::api::wire::{FileResponse, RunResponse, StageResponse};
+use super::{complain, exit, fail, judge, network, request, service};
+use crate::api::wire::{FileResponse, RunRequest, RunResponse, StageResponse};
+use crate::client::{Client, ClientError, understood};
 use crate::job::Status;
 
 /// Runs the program.
@@ -23,12 +24,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(request) => request,
         Err(error) => return fail(&error),
     };
-    let json = serde_json::to_vec(&request).expect("a request has only text keys");
     let worked = service::with(&arguments.place, async |client| {
         tokio::select! {
             biased;
             status = interrupted() => status,
-            status = attempt(client, arguments, json) => status,
+            status = attempt(client, arguments, &request) => status,
         }
     });
     match worked {
@@ -50,9 +50,12 @@ async fn interrupted() -> u8 {
     }
 }
 
-async fn attempt(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> u8 {
-    let outcome =
-        if arguments.json { show_json(client, arguments, json).await } else { show(client, arguments, json).await };
+async fn attempt(client: &Client, arguments: &Arguments, request: &RunRequest) -> u8 {
+    let outcome = match (arguments.json, &arguments.tests.tests) {
+        (true, _) => show_json(client, arguments, request).await,
+        (false, Some(_)) => judge::show(client, request).await,
+        (false, None) => show(client, arguments, request).await,
+    };
     match outcome {
         Ok(status) => status,
         Err(FollowError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => exit::BROKEN_PIPE,
@@ -64,8 +67,8 @@ async fn attempt(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> u
 }
 
 /// The program's output, as it comes.
-async fn show(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> Result<u8, FollowError> {
-    let result = follow(client, json).await?;
+async fn show(client: &Client, arguments: &Arguments, request: &RunRequest) -> Result<u8, FollowError> {
+    let result = follow(client, request).await?;
     let failed = match result.status {
         Status::PrepareFailed => result.prepare.as_ref(),
         Status::CompileFailed => result.compile.as_ref(),
@@ -89,14 +92,15 @@ async fn show(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> Resu
 }
 
 /// The whole result, as the API gave it.
-async fn show_json(client: &mut Client, arguments: &Arguments, json: Vec<u8>) -> Result<u8, FollowError> {
-    let (body, status) = match client.post("/v1/run", json).await {
+async fn show_json(client: &Client, arguments: &Arguments, request: &RunRequest) -> Result<u8, FollowError> {
+    // As it came: whoever reads it may know more of it than this program does.
+    let json = serde_json::to_vec(request).expect("a request has only text keys");
+    let (body, status) = match client.call(Method::POST, "/v1/run", json).await {
         Ok(body) => {
-            let result: RunResponse =
-                serde_json::from_slice(&body).map_err(|error| ClientError::Strange(error.to_string()))?;
+            let result: RunResponse = understood(&body)?;
             let directory = arguments.output_dir.as_deref();
             let collected = directory.is_none_or(|directory| collect(&result, directory, arguments.force));
-            (body, exit_status(&result, collected))
+            (body, judge::exit_status(&result).unwrap_or_else(|| exit_status(&result, collected)))
         }
         Err(ClientError::Refused(refusal)) => (refusal.body, exit::FAILURE),
         Err(error) => return Err(error.into()),

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::client::{Client, ClientError};
 use super::spinner::Spinner;
 use super::text::{harmless, table};
 use super::{complain, fail, print, service, sizes};
 use crate::api::checks::CheckRequest;
+use crate::client::{Client, ClientError};
 use crate::runtime::{Health, Listing, Manifest};
 
 /// Arguments of `codesandbox runtimes`.
@@ -35,16 +35,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         return tell_sizes(arguments);
     }
     let asked = service::with(&arguments.place, async |client| match &arguments.check {
-        None => client.get("/v1/runtimes").await,
+        None => client.runtimes().await,
         Some(selector) => check(client, selector.clone()).await,
     });
-    let body = match asked {
-        Ok(Ok(body)) => body,
-        Ok(Err(error)) | Err(error) => return fail(&error),
-    };
-    let manifest: Manifest = match serde_json::from_slice(&body) {
-        Ok(manifest) => manifest,
-        Err(error) => return fail(&ClientError::Strange(error.to_string())),
+    let manifest = match asked {
+        Ok(Ok(manifest)) => manifest,
+        Ok(Err(error)) => return fail(&error),
+        Err(error) => return fail(&error),
     };
     let status = ExitCode::from(exit_status(&manifest, arguments.check.is_some()));
     if arguments.json {
@@ -60,17 +57,13 @@ fn tell_sizes(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let asked = service::with(&arguments.place, async |client| {
-        Ok::<_, ClientError>((client.get("/v1/runtimes").await?, client.get("/metrics").await?))
+        Ok::<_, ClientError>((client.runtimes().await?, client.metrics().await?))
     });
     let (list, metrics) = match asked {
         Ok(Ok(answers)) => answers,
-        Ok(Err(error)) | Err(error) => return fail(&error),
+        Ok(Err(error)) => return fail(&error),
+        Err(error) => return fail(&error),
     };
-    let list: Manifest = match serde_json::from_slice(&list) {
-        Ok(list) => list,
-        Err(error) => return fail(&ClientError::Strange(error.to_string())),
-    };
-    let metrics = String::from_utf8_lossy(&metrics);
     let report = sizes::report(&list, store.as_ref(), &metrics, &mut |what| complain(&what));
     let text = if arguments.json {
         serde_json::to_string_pretty(&report).expect("a report has only text keys") + "\n"
@@ -80,11 +73,10 @@ fn tell_sizes(arguments: &Arguments) -> ExitCode {
     print(text.as_bytes(), ExitCode::SUCCESS)
 }
 
-async fn check(client: &mut Client, runtime: Option<String>) -> Result<hyper::body::Bytes, ClientError> {
-    let json = serde_json::to_vec(&CheckRequest { runtime }).expect("a request has only text keys");
+async fn check(client: &Client, runtime: Option<String>) -> Result<Manifest, ClientError> {
     let mut spinner = Spinner::new();
     spinner.say("testing");
-    spinner.during(client.post("/v1/runtimes/check", json)).await
+    spinner.during(client.check(&CheckRequest { runtime })).await
 }
 
 /// 1 where a runtime is broken or, after a test of them all, not known to work.

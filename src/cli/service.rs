@@ -1,6 +1,6 @@
 //! Where the API is: behind a daemon's socket where there is one, else in this very process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::UnixStream;
@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::bench::client::Connector;
-use super::client::{Client, ClientError};
 use super::embedded::Embedded;
+use crate::client::{Client, ClientError};
 use crate::daemon::DaemonError;
 
 /// The socket of a daemon that was set up as documented.
@@ -45,19 +45,29 @@ impl Place {
     }
 }
 
+/// Why there is no service to ask.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServiceError {
+    /// That which was named does not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// One in this process could not be started.
+    #[error(transparent)]
+    Start(#[from] DaemonError),
+}
+
 /// Finds the service, or starts one, and does some work with it. After that nothing of ours is
 /// left: what still runs is cancelled, and a launcher of ours has ended.
 ///
 /// # Errors
 /// There is no service. One that the user named is not replaced by anything else: it has limits,
 /// runtimes and logs that the user counts on.
-pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&mut Client) -> T) -> Result<T, ClientError> {
+pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&Client) -> T) -> Result<T, ServiceError> {
     let runtime = runtime().map_err(|error| DaemonError::Start { attempt: "starting the event loop", error })?;
     let worked = runtime.block_on(async {
-        let (mut client, embedded) = open(place).await?;
-        let result = work(&mut client).await;
-        // Hanging up is what cancels.
-        drop(client);
+        let (client, embedded) = open(place).await?;
+        // Its connections are gone with it: hanging up is what cancels.
+        let result = work(&client).await;
         let launcher = match embedded {
             Some(embedded) => Some(embedded.stop().await),
             None => None,
@@ -74,16 +84,21 @@ pub(super) fn with<T>(place: &Place, work: impl AsyncFnOnce(&mut Client) -> T) -
     })
 }
 
-async fn open(place: &Place) -> Result<(Client, Option<Embedded>), ClientError> {
+/// Finds the service, or starts one in this process. Needs a tokio runtime.
+///
+/// # Errors
+/// As those of [`with`].
+pub(super) async fn open(place: &Place) -> Result<(Client, Option<Embedded>), ServiceError> {
     if !place.embedded && place.config.is_none() {
-        match (connect(&place.socket_path()).await, place.asked_for()) {
-            (Ok(client), _) => return Ok((client, None)),
-            (Err(error), Some(_)) => return Err(error),
+        let client = Client::unix(place.socket_path());
+        match (client.connect().await, place.asked_for()) {
+            (Ok(_), _) => return Ok((client, None)),
+            (Err(error), Some(_)) => return Err(error.into()),
             (Err(_), None) => {}
         }
     }
-    let (embedded, stream) = Embedded::start(place.config.as_deref())?;
-    Ok((Client::over(stream).await?, Some(embedded)))
+    let embedded = Embedded::start(place.config.as_deref())?;
+    Ok((embedded.client(), Some(embedded)))
 }
 
 /// Finds the service, or starts one, for a load from another thread: this one serves. The first
@@ -95,18 +110,17 @@ pub(super) fn under_load<T: Send>(
     place: &Place,
     stop: &AtomicBool,
     work: impl FnOnce(&Connector) -> T + Send,
-) -> Result<T, ClientError> {
-    let starting = |error| ClientError::from(DaemonError::Start { attempt: "starting the event loop", error });
+) -> Result<T, ServiceError> {
+    let starting = |error| ServiceError::from(DaemonError::Start { attempt: "starting the event loop", error });
     let runtime = runtime().map_err(starting)?;
     let (connections, mut wanted) = mpsc::unbounded_channel();
     let (embedded, connector) = runtime.block_on(async {
-        let (client, embedded) = open(place).await?;
-        drop(client);
+        let (_, embedded) = open(place).await?;
         let connector = match embedded {
             Some(_) => Connector::Pair(connections),
             None => Connector::Path(place.socket_path()),
         };
-        Ok::<_, ClientError>((embedded, connector))
+        Ok::<_, ServiceError>((embedded, connector))
     })?;
     let (working, mut worked) = oneshot::channel::<()>();
     // No thread before this: the launcher was started above, and is a process of its own by now.
@@ -120,7 +134,7 @@ pub(super) fn under_load<T: Send>(
             let mut interrupt = signal(SignalKind::interrupt()).map_err(starting)?;
             loop {
                 tokio::select! {
-                    _ = &mut worked => return Ok::<_, ClientError>(()),
+                    _ = &mut worked => return Ok::<_, ServiceError>(()),
                     _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
                     Some(stream) = wanted.recv() => serve(embedded.as_ref(), stream).map_err(starting)?,
                 }
@@ -144,13 +158,6 @@ fn serve(embedded: Option<&Embedded>, stream: std::os::unix::net::UnixStream) ->
     Ok(())
 }
 
-/// A connection to a daemon.
-pub(super) async fn connect(path: &Path) -> Result<Client, ClientError> {
-    let stream =
-        UnixStream::connect(path).await.map_err(|error| ClientError::Connect { path: path.to_owned(), error })?;
-    Client::over(stream).await
-}
-
 /// For the client's side, and for the service where that is in this process: one thread for both.
 pub(super) fn runtime() -> std::io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
@@ -158,6 +165,8 @@ pub(super) fn runtime() -> std::io::Result<Runtime> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

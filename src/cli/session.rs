@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::client::ClientError;
 use super::dependencies::PackagesError;
 use super::follow::{FollowError, Sink, write};
 use super::text::harmless;
 use super::{exit, fail, service};
+use crate::client::ClientError;
 use link::Link;
 
 mod archive;

@@ -59,9 +59,12 @@ impl Cache {
     /// `None` where they are not kept.
     #[must_use]
     pub fn directory(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-        if self.bytes == 0 {
-            return None;
-        }
+        if self.bytes == 0 { None } else { self.base(variable) }
+    }
+
+    /// The same, whether or not results of compilers are kept there: other things are as well.
+    #[must_use]
+    pub fn base(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         // Relative ones count as absent: the XDG base directory specification says so of its own.
         let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let of_systemd = || {

@@ -1,4 +1,4 @@
-//! Section `clients`: which users share which part of the service.
+//! Section `clients`: which users, and holders of tokens, share which part of the service.
 //!
 //! Users in no section are each a client of their own, with weight 1 and every profile. Names of
 //! users are looked up when the daemon loads the configuration, not when it is checked: that may
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Config;
+use super::tokens::TokenHash;
 use crate::profile::Profile;
 
 /// Highest weight: more would round to the same turns, and leave others next to none.
@@ -26,6 +27,9 @@ const NOBODY: u32 = u32::MAX;
 pub struct Client {
     /// Its users.
     pub users: Vec<User>,
+    /// What is known of its tokens, by their names: whoever shows one over TCP is this client.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, TokenHash>,
     /// Turns in the queue, in proportion to those of others.
     pub weight: u32,
     /// Most of its sandboxes that run at one time; 0 means no bound of its own.
@@ -173,6 +177,15 @@ pub enum ClientFault {
     /// A profile is named twice.
     #[error("{0:?} stands there twice")]
     ProfileTwice(String),
+    /// The name of a token could spoil a line of the journal.
+    #[error(
+        "the name of a token begins with a letter, goes on with letters, digits, \"-\", \"_\" and \".\", and has \
+         at most {NAME_BYTES} bytes"
+    )]
+    TokenName,
+    /// Who shows a token could be either.
+    #[error("it is that of clients.{0} already")]
+    TokenTwice(String),
     /// No user has this id.
     #[error("no user has the id {NOBODY}")]
     NoId,
@@ -214,6 +227,7 @@ impl Clients {
             check_numbers(name, client)?;
             check_profiles(name, &client.profiles, profiles)?;
         }
+        self.check_tokens()?;
         let mut seen = HashMap::new();
         for (client, index, user) in self.users() {
             let wrong = |fault| ClientsError { key: format!("clients.{client}.users[{index}]"), fault };
@@ -225,6 +239,35 @@ impl Clients {
             }
         }
         Ok(())
+    }
+
+    fn check_tokens(&self) -> Result<(), ClientsError> {
+        let mut seen = BTreeMap::new();
+        for (client, name, hash) in self.tokens() {
+            let wrong = |fault| ClientsError { key: format!("clients.{client}.tokens.{name}"), fault };
+            if !is_name(name) {
+                return Err(wrong(ClientFault::TokenName));
+            }
+            if let Some(other) = seen.insert(hash, format!("{client}.tokens.{name}")) {
+                return Err(wrong(ClientFault::TokenTwice(other)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether any client can be known by a token.
+    #[must_use]
+    pub fn have_tokens(&self) -> bool {
+        self.tokens().next().is_some()
+    }
+
+    /// The names of the client and of the token whose text this is.
+    #[must_use]
+    pub fn holder(&self, token: &[u8]) -> Option<(&str, &str)> {
+        let shown = TokenHash::of(token);
+        // All of them are looked at, so that the time tells nobody whether, or where, one was found.
+        self.tokens()
+            .fold(None, |found, (client, name, hash)| if hash.is(&shown) { Some((client, name)) } else { found })
     }
 
     /// Looks up the users, so that clients can be told by the ids of their processes. `find` gives
@@ -255,6 +298,11 @@ impl Clients {
         Ok(())
     }
 
+    fn tokens(&self) -> impl Iterator<Item = (&str, &str, &TokenHash)> {
+        self.iter()
+            .flat_map(|(client, section)| section.tokens.iter().map(move |(name, hash)| (client, name.as_str(), hash)))
+    }
+
     fn users(&self) -> impl Iterator<Item = (&str, usize, &User)> {
         self.iter()
             .flat_map(|(name, client)| client.users.iter().enumerate().map(move |(index, user)| (name, index, user)))
@@ -282,9 +330,15 @@ impl Config {
     }
 }
 
-fn check_name(name: &str) -> Result<(), ClientsError> {
+/// Whether a client or a token may be called so.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if is_plain && name.len() <= NAME_BYTES && name.starts_with(|first: char| first.is_ascii_alphabetic()) {
+    is_plain && name.len() <= NAME_BYTES && name.starts_with(|first: char| first.is_ascii_alphabetic())
+}
+
+fn check_name(name: &str) -> Result<(), ClientsError> {
+    if is_name(name) {
         return Ok(());
     }
     Err(ClientsError { key: format!("clients.{name}"), fault: ClientFault::Name })

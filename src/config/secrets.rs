@@ -1,16 +1,19 @@
 //! Section `secrets`: what sandboxes may use towards a host and never see.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use hyper::header::HeaderName;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::profile::{AllowList, Name, Network, Profile};
 
 /// Most domains of one secret, and most ports and most headers.
 const MOST: usize = 16;
 /// Port of a secret that names none: HTTPS.
-const DEFAULT_PORT: u16 = 443;
+pub const DEFAULT_PORT: u16 = 443;
 /// Headers of a secret that names none, in lower case.
 const DEFAULT_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 /// What is between two neighbours, says whom a request is for or how long it is, or is a proxy's.
@@ -28,18 +31,37 @@ const NEVER_HEADERS: [&str; 11] = [
     "upgrade",
 ];
 
-/// One secret. What it is, stands in its file, which the launcher alone reads.
+/// One secret.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Secret {
-    /// The file.
-    pub file: PathBuf,
+    /// Where it is.
+    pub source: Source,
     /// Hosts that get it, by their whole names.
     pub domains: BTreeSet<Name>,
     /// At which ports, by TLS.
     pub ports: BTreeSet<u16>,
     /// In which headers of a request, in lower case.
     pub headers: BTreeSet<String>,
+}
+
+/// Where a secret is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In a file, which the launcher alone reads.
+    File(PathBuf),
+    /// Here: whoever started the launcher has given it.
+    Given(Value),
+}
+
+/// A secret itself, which nothing shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Value(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(..)")
+    }
 }
 
 #[derive(Deserialize)]
@@ -92,6 +114,13 @@ impl SecretsError {
 }
 
 impl Secret {
+    /// One that was given, for this host at these ports, in the usual headers.
+    #[must_use]
+    pub fn given(value: Value, domain: Name, ports: BTreeSet<u16>) -> Self {
+        let headers = DEFAULT_HEADERS.map(str::to_owned).into();
+        Self { source: Source::Given(value), domains: [domain].into(), ports, headers }
+    }
+
     /// Whether a list reaches one of its domains at one of its ports.
     #[must_use]
     pub fn is_reached(&self, list: &AllowList) -> bool {
@@ -145,25 +174,32 @@ impl TryFrom<Written> for Secret {
         let ports = ports.unwrap_or_else(|| [DEFAULT_PORT].into());
         count("ports", ports.len())?;
         // Where the scheme is http there is no TLS, and nobody is who he says.
-        if let Some(port) = [0, 80].into_iter().find(|port| ports.contains(port)) {
-            return Err(format!("port {port} is none of TLS"));
-        }
+        of_tls(&ports)?;
         let headers = headers.unwrap_or_else(|| DEFAULT_HEADERS.map(str::to_owned).into());
         count("headers", headers.len())?;
         let headers: BTreeSet<String> = headers.iter().map(|name| name.to_ascii_lowercase()).collect();
         if let Some(name) = headers.iter().find(|name| !is_header(name)) {
             return Err(format!("{name:?} is no header that a secret can stand in"));
         }
-        Ok(Self { file, domains, ports, headers })
+        Ok(Self { source: Source::File(file), domains, ports, headers })
+    }
+}
+
+/// Checks that TLS may be spoken at these ports.
+///
+/// # Errors
+/// Which is none of them.
+pub fn of_tls(ports: &BTreeSet<u16>) -> Result<(), String> {
+    match [0, 80].into_iter().find(|port| ports.contains(port)) {
+        Some(port) => Err(format!("port {port} is none of TLS")),
+        None => Ok(()),
     }
 }
 
 /// Whether a secret may stand in a field of this name (a token of RFC 9110, section 5.6.2).
 fn is_header(name: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(is_token)
+    name.len() <= 64
+        && HeaderName::from_bytes(name.as_bytes()).is_ok()
         && !name.starts_with("proxy-")
         && !NEVER_HEADERS.contains(&name)
 }

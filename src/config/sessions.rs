@@ -101,6 +101,11 @@ impl Sessions {
         if self.sessions == 0 {
             return None;
         }
+        self.place(variable)
+    }
+
+    /// The same, whether or not there are sessions.
+    pub(super) fn place(&self, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
         // Relative ones count as absent: the XDG base directory specification says so of its own.
         let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let of_systemd = || {

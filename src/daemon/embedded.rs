@@ -38,6 +38,7 @@ impl Launcher {
     }
 
     /// Starts one that gives this process real directories of its user. Must come before any thread is started.
+    #[cfg(feature = "client")]
     pub(crate) fn start_granting(config: Option<&Path>, grant: &launcher::Grant) -> Result<Self, DaemonError> {
         let spawned = launcher::spawn_granting(config, grant)
             .map_err(|error| DaemonError::Start { attempt: "starting the embedded launcher", error })?;

@@ -1,6 +1,7 @@
 //! Serves the API, or the metrics alone: accepts connections within limits, and finishes their answers at the end.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,18 +14,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::api::{self, Client, Connection};
 
-use super::listen::Listener;
+use super::listen::{Listener, Socket};
 
 /// Most connections at one time; the next wait in the socket's backlog.
 const CONNECTIONS: usize = 512;
-/// Of these, from one user; the next are closed at once, so that others still get in.
+/// Of these, from one user or one other host; the next are closed at once, so that others still get in.
 const CONNECTIONS_PER_CLIENT: usize = 256;
 /// Time that a client has to send the head of a request, also of the next on the same connection.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ where
 {
     // Dropping the sender would mean to stop.
     let (_running, stopping) = watch::channel(false);
-    serve_connection(api::router(state), stream, client, stopping).await;
+    serve_connection(api::router(state), stream, Some(client), stopping).await;
 }
 
 /// Accepts and serves until told to stop; then finishes the answers that are under way.
@@ -55,17 +56,20 @@ pub(super) async fn serve(listener: Listener, router: Router, mut stopping: watc
             _ = connections.join_next(), if !connections.is_empty() => continue,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, client, place)) = accepted else {
+        let Some((Accepted { stream, peer, client }, place)) = accepted else {
             continue;
         };
-        let Some(share) = shares.take(client.uid) else {
-            warn!(uid = client.uid, "a user has as many connections as one may");
+        let Some(share) = shares.take(peer) else {
+            warn!(%peer, "one peer has as many connections as one may");
             continue;
         };
-        debug!(uid = client.uid, gid = client.gid, client_pid = client.pid, "a client has connected");
+        debug!(%peer, "a client has connected");
         let (router, stopping) = (router.clone(), stopping.clone());
         connections.spawn(async move {
-            serve_connection(router, stream, client, stopping).await;
+            match stream {
+                Stream::Unix(stream) => serve_connection(router, stream, client, stopping).await,
+                Stream::Tcp(stream) => serve_connection(router, stream, client, stopping).await,
+            }
             drop((share, place));
         });
     }
@@ -74,18 +78,45 @@ pub(super) async fn serve(listener: Listener, router: Router, mut stopping: watc
     while connections.join_next().await.is_some() {}
 }
 
+/// A connection, and what is known of its other end before it has said anything.
+#[derive(Debug)]
+struct Accepted {
+    stream: Stream,
+    peer: Peer,
+    client: Option<Client>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// What is one peer: a host of IPv6 has all addresses of a /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
 /// The next connection, when there is a place for it.
-async fn accept(
-    listener: &Listener,
-    places: &Arc<Semaphore>,
-) -> Option<(UnixStream, Client, tokio::sync::OwnedSemaphorePermit)> {
+async fn accept(listener: &Listener, places: &Arc<Semaphore>) -> Option<(Accepted, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
-    let accepted = listener.socket.accept().await.and_then(|(stream, _)| {
-        let peer = stream.peer_cred()?;
-        Ok((stream, Client { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() }))
-    });
+    let accepted = match &listener.socket {
+        Socket::Unix(socket) => socket.accept().await.and_then(|(stream, _)| {
+            let peer = stream.peer_cred()?;
+            let client = Client::Process { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() };
+            Ok(Accepted { stream: Stream::Unix(stream), peer: Peer::User(peer.uid()), client: Some(client) })
+        }),
+        Socket::Tcp(socket) => socket.accept().await.and_then(|(stream, address)| {
+            // Events are small, and nobody waits for more of them.
+            stream.set_nodelay(true)?;
+            Ok(Accepted { stream: Stream::Tcp(stream), peer: Peer::Host(network_of(address.ip())), client: None })
+        }),
+    };
     match accepted {
-        Ok((stream, client)) => Some((stream, client, place)),
+        Ok(accepted) => Some((accepted, place)),
         Err(error) => {
             warn!("a connection could not be accepted: {error}");
             tokio::time::sleep(ACCEPT_RETRY).await;
@@ -94,13 +125,16 @@ async fn accept(
     }
 }
 
-async fn serve_connection<I>(router: Router, stream: I, client: Client, mut stopping: watch::Receiver<bool>)
+/// `client` is who is at the other end, where that is known without being told.
+async fn serve_connection<I>(router: Router, stream: I, client: Option<Client>, mut stopping: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (kept, released) = Connection::new(stopping.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(client);
+        if let Some(client) = &client {
+            request.extensions_mut().insert(client.clone());
+        }
         request.extensions_mut().insert(kept.clone());
         TowerToHyperService::new(router.clone()).call(request)
     });
@@ -124,7 +158,7 @@ where
         }
     };
     if let Err(error) = result {
-        debug!(uid = client.uid, %error, "a connection broke off");
+        debug!(%error, "a connection broke off");
     }
     // The service is in it, and with it our own hold.
     drop(connection);
@@ -132,31 +166,47 @@ where
     released.until_released().await;
 }
 
-/// Connections by user.
-#[derive(Debug, Clone, Default)]
-struct Shares {
-    counts: Arc<Mutex<HashMap<u32, usize>>>,
+/// Who shares the connections of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Peer {
+    User(u32),
+    Host(IpAddr),
 }
 
-/// One connection of a user, until it is dropped.
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(uid) => write!(f, "user {uid}"),
+            Self::Host(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// Connections by peer.
+#[derive(Debug, Clone, Default)]
+struct Shares {
+    counts: Arc<Mutex<HashMap<Peer, usize>>>,
+}
+
+/// One connection of a peer, until it is dropped.
 #[derive(Debug)]
 struct Share {
     shares: Shares,
-    uid: u32,
+    peer: Peer,
 }
 
 impl Shares {
-    fn take(&self, uid: u32) -> Option<Share> {
+    fn take(&self, peer: Peer) -> Option<Share> {
         let mut counts = self.counts();
-        let count = counts.entry(uid).or_default();
+        let count = counts.entry(peer).or_default();
         if *count >= CONNECTIONS_PER_CLIENT {
             return None;
         }
         *count += 1;
-        Some(Share { shares: self.clone(), uid })
+        Some(Share { shares: self.clone(), peer })
     }
 
-    fn counts(&self) -> MutexGuard<'_, HashMap<u32, usize>> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Peer, usize>> {
         // Nothing under this lock can panic half-way.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,10 +215,10 @@ impl Shares {
 impl Drop for Share {
     fn drop(&mut self) {
         let mut counts = self.shares.counts();
-        if let Some(count) = counts.get_mut(&self.uid) {
+        if let Some(count) = counts.get_mut(&self.peer) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.uid);
+                counts.remove(&self.peer);
             }
         }
     }
@@ -191,12 +241,21 @@ mod tests {
     #[test]
     fn a_user_with_all_connections_leaves_room_for_others() {
         let shares = Shares::default();
-        let mut taken: Vec<Share> = (0..CONNECTIONS_PER_CLIENT).map(|_| shares.take(1).unwrap()).collect();
-        assert!(shares.take(1).is_none());
-        assert!(shares.take(2).is_some());
+        let mut taken: Vec<Share> = (0..CONNECTIONS_PER_CLIENT).map(|_| shares.take(Peer::User(1)).unwrap()).collect();
+        assert!(shares.take(Peer::User(1)).is_none());
+        assert!(shares.take(Peer::User(2)).is_some());
         taken.pop();
-        assert!(shares.take(1).is_some());
+        assert!(shares.take(Peer::User(1)).is_some());
         drop(taken);
         assert!(shares.counts().is_empty());
+    }
+
+    #[test]
+    fn a_host_has_one_share_whatever_addresses_it_takes() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:2"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -21,11 +21,15 @@ async fn exchange(mut stream: UnixStream, request: &[u8]) -> String {
     answer
 }
 
+fn take(places: listen::Places<'_>) -> listen::Listeners {
+    listen::take(places, &Config::parse("{}").unwrap()).unwrap()
+}
+
 #[tokio::test]
 async fn one_stream_is_served() {
     let directory = tempfile::tempdir().unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let client = api::Client { uid: 0, gid: 0, pid: None };
+    let client = api::Client::Process { uid: 0, gid: 0, pid: None };
     let served = tokio::spawn(serve_stream(state(directory.path()), theirs, client));
     let request = b"GET /v1/profiles HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
     assert!(exchange(ours, request).await.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -36,7 +40,7 @@ async fn one_stream_is_served() {
 async fn what_is_no_http_is_refused_and_the_next_client_served() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
-    let listener = listen::take(Some(&path), None).unwrap().api.unwrap();
+    let listener = take(listen::Places { api: Some(&path), ..Default::default() }).api.unwrap();
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(serve::serve(listener, api::router(state(directory.path())), stopping));
     for (request, status) in [
@@ -59,7 +63,7 @@ async fn what_is_no_http_is_refused_and_the_next_client_served() {
 async fn stopping_closes_what_is_idle_and_removes_the_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("api.sock");
-    let listener = listen::take(Some(&path), None).unwrap().api.unwrap();
+    let listener = take(listen::Places { api: Some(&path), ..Default::default() }).api.unwrap();
     let (stop, stopping) = watch::channel(false);
     let serving = tokio::spawn(serve::serve(listener, api::router(state(directory.path())), stopping));
     let mut idle = UnixStream::connect(&path).await.unwrap();
@@ -78,7 +82,7 @@ async fn stopping_closes_what_is_idle_and_removes_the_socket() {
 async fn the_metrics_socket_leads_to_no_run() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("metrics.sock");
-    let listener = listen::take(None, Some(&path)).unwrap().metrics.unwrap();
+    let listener = take(listen::Places { metrics: Some(&path), ..Default::default() }).metrics.unwrap();
     let (stop, stopping) = watch::channel(false);
     let router = api::metrics_router(state(directory.path()));
     let serving = tokio::spawn(serve::serve(listener, router, stopping));

@@ -125,19 +125,20 @@ impl Filter {
     /// # Errors
     /// What is wrong with the file.
     pub fn build(text: &str, loopback: bool) -> Result<Self, FilterError> {
-        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
-        Ok(Self { program: compile(&actions(&source, loopback)?, HELD) })
+        Ok(Self { program: compile(&actions(&parse(text)?, loopback)?, HELD) })
     }
 
     /// The filter of init, who is not asked about itself: what its file does not name fails with
-    /// EPERM.
+    /// EPERM. That of a renewable sandbox has the calls of `renewal.toml` besides.
     ///
     /// # Errors
-    /// What is wrong with the file.
-    pub fn of_init() -> Result<Self, FilterError> {
-        let text = include_str!("../../profiles/seccomp/init.toml");
-        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
-        Ok(Self { program: compile(&actions(&source, false)?, REFUSED) })
+    /// What is wrong with the files.
+    pub fn of_init(renewable: bool) -> Result<Self, FilterError> {
+        let mut all = actions(&parse(include_str!("../../profiles/seccomp/init.toml"))?, false)?;
+        if renewable {
+            all.extend(actions(&parse(include_str!("../../profiles/seccomp/renewal.toml"))?, false)?);
+        }
+        Ok(Self { program: compile(&all, REFUSED) })
     }
 
     /// The filter of workers, which are not asked about themselves either. Whether one reaches a port is for
@@ -146,8 +147,7 @@ impl Filter {
     /// # Errors
     /// What is wrong with the file.
     pub fn of_worker() -> Result<Self, FilterError> {
-        let text = include_str!("../../profiles/seccomp/worker.toml");
-        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
+        let source = parse(include_str!("../../profiles/seccomp/worker.toml"))?;
         Ok(Self { program: compile(&actions(&source, true)?, REFUSED) })
     }
 
@@ -158,10 +158,8 @@ impl Filter {
     /// # Errors
     /// What is wrong with the files.
     pub fn of_agent(unix_sockets: bool) -> Result<Self, FilterError> {
-        let parse =
-            |text| toml::from_str(text).map_err(|error: toml::de::Error| FilterError::Syntax(error.to_string()));
-        let usual: Source = parse(include_str!("../../profiles/seccomp/default.toml"))?;
-        let mut changes: Source = parse(include_str!("../../profiles/seccomp/agent.toml"))?;
+        let usual = parse(include_str!("../../profiles/seccomp/default.toml"))?;
+        let mut changes = parse(include_str!("../../profiles/seccomp/agent.toml"))?;
         if unix_sockets {
             changes.argument.retain(|entry| !["socket", "socketpair"].contains(&entry.call.as_str()));
         }
@@ -175,8 +173,7 @@ impl Filter {
     /// # Errors
     /// What is wrong with the file.
     pub fn of_uplink() -> Result<Self, FilterError> {
-        let text = include_str!("../../profiles/seccomp/uplink.toml");
-        let source: Source = toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))?;
+        let source = parse(include_str!("../../profiles/seccomp/uplink.toml"))?;
         Ok(Self { program: compile(&actions(&source, false)?, libc::SECCOMP_RET_KILL_PROCESS) })
     }
 
@@ -185,6 +182,10 @@ impl Filter {
     pub fn program(&self) -> &[Instruction] {
         &self.program
     }
+}
+
+fn parse(text: &str) -> Result<Source, FilterError> {
+    toml::from_str(text).map_err(|error| FilterError::Syntax(error.to_string()))
 }
 
 /// What happens to each call that the file names and this architecture has.

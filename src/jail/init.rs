@@ -31,6 +31,7 @@ use super::{At, StepError, program};
 use crate::plan::{ADDITIONS_BYTES, Additions, Cause, Jail, Mark, SPEC_BYTES, Step, Watch};
 use crate::sys::process::{self, Child, Side};
 use crate::sys::{Call, Errno, fs, seccomp, socket};
+use build::Renewal;
 use members::Members;
 
 pub use unpack::UnpackError;
@@ -84,6 +85,9 @@ pub enum Command {
         /// Largest size of a file, in bytes.
         file_size_bytes: u64,
     },
+    /// Make everything anew that programs can have changed, where the sandbox is renewable and all of them are dead.
+    /// Answered by [`Report::Renewed`]; init ends where that can't be done.
+    Renew,
     /// Write what is wanted (first descriptor, a memory file) to the second descriptor, a pipe.
     Collect,
 }
@@ -114,6 +118,8 @@ pub enum Report {
         /// Whether the writable file system is full.
         disk_full: bool,
     },
+    /// The next program finds the sandbox as the first one did.
+    Renewed,
     /// Everything that was wanted is in the pipe.
     Collected,
 }
@@ -167,15 +173,16 @@ pub fn start(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Resul
             let served = process::close_all_but(&[control])
                 .at(Step::CloneInit)
                 .and_then(|()| prepare(jail, own_filter, control));
-            let additions = match served {
-                Ok(additions) => additions,
+            let (additions, renewal) = match served {
+                Ok(prepared) => prepared,
                 Err(error) => {
                     // Where this fails too, the launcher sees that init is dead.
                     tell(control, &Report::Failed(error.step, error.errno.errno as i32)).ok();
                     process::leave(1);
                 }
             };
-            let status = serve(control, jail.workspace.is_some() || jail.furnished, additions).map_or(1, |()| 0);
+            let session = jail.workspace.is_some() || jail.furnished;
+            let status = serve(control, session, additions, renewal).map_or(1, |()| 0);
             process::leave(status);
         }
     }
@@ -198,7 +205,11 @@ fn hear(control: BorrowedFd<'_>) -> Result<Option<(Command, Vec<OwnedFd>)>, Errn
     Ok(Some((command, message.descriptors)))
 }
 
-fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<Option<Additions>, StepError> {
+fn prepare(
+    jail: &Jail,
+    own_filter: &Filter,
+    control: BorrowedFd<'_>,
+) -> Result<(Option<Additions>, Option<Renewal>), StepError> {
     let (additions, mut stores) = match hear(control).at(Step::MapIds)? {
         Some((Command::Mapped { additions }, mut all)) if all.len() >= usize::from(additions) + jail.trees.len() => {
             let first = additions.then(|| all.remove(0));
@@ -209,6 +220,7 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
     build::become_root(jail.identity).at(Step::BecomeInit)?;
     sethostname("sandbox").call("sethostname").at(Step::SetHostName)?;
     build::mount_proc().at(Step::MountProc)?;
+    let renewal = Renewal::prepare(jail).at(Step::MountProc)?;
     build::mask_proc().at(Step::MaskProc)?;
     if let Some(additions) = &additions {
         build::mount_certificates(&additions.certificates).at(Step::MountScratch)?;
@@ -225,10 +237,10 @@ fn prepare(jail: &Jail, own_filter: &Filter, control: BorrowedFd<'_>) -> Result<
         }
     }
     drop(stores);
-    build::confine().at(Step::ConfineInit)?;
+    build::confine(renewal.is_some()).at(Step::ConfineInit)?;
     seccomp::install_plain(own_filter.program()).at(Step::ConfineInit)?;
     tell(control, &Report::Ready).at(Step::ConfineInit)?;
-    Ok(additions)
+    Ok((additions, renewal))
 }
 
 fn read_additions(file: BorrowedFd<'_>) -> Result<Additions, Errno> {
@@ -267,16 +279,22 @@ struct Serving<'a> {
     session: bool,
     /// What programs get besides what the launcher says of each.
     additions: Option<Additions>,
+    renewal: Option<Renewal>,
     stages: Vec<Stage>,
 }
 
 /// Serves the launcher until it closes the socket.
-fn serve(control: BorrowedFd<'_>, session: bool, additions: Option<Additions>) -> Result<(), Errno> {
+fn serve(
+    control: BorrowedFd<'_>,
+    session: bool,
+    additions: Option<Additions>,
+    renewal: Option<Renewal>,
+) -> Result<(), Errno> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&children), None).call("sigprocmask")?;
     let orphans = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).call("signalfd")?;
-    let mut serving = Serving { control, session, additions, stages: Vec::new() };
+    let mut serving = Serving { control, session, additions, renewal, stages: Vec::new() };
     loop {
         let ready = wait(control, &orphans, &serving.stages)?;
         if ready.orphans {
@@ -445,6 +463,13 @@ impl Serving<'_> {
                 let disk_full = sample::disk_is_full();
                 let file_at_limit = collect::has_file_of(file_size_bytes);
                 tell(control, &Report::Inspected { exec, disk_full, file_at_limit })
+            }
+            Command::Renew => {
+                let (Some(renewal), []) = (&mut self.renewal, &*self.stages) else {
+                    return Err(Errno { call: "umount2", errno: Number::EBUSY });
+                };
+                renewal.renew()?;
+                tell(control, &Report::Renewed)
             }
             Command::Collect => {
                 if let (Some(wanted), Some(pipe)) = (descriptors.next(), descriptors.next()) {

@@ -5,9 +5,11 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno as Number;
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::pipe2;
+use nix::unistd::{Pid, pipe2};
 
 use crate::jail::program::{self, Role, Start};
 use crate::plan::{Identity, Mark, Size};
@@ -140,9 +142,21 @@ impl Program {
         self.warm
     }
 
+    /// Sends a signal to the process group that it leads.
+    pub(super) fn signal(&self, number: i32) -> Result<(), String> {
+        let signal = Signal::try_from(number).map_err(|_| format!("there is no signal {number}"))?;
+        // It is our child and not reaped yet, so nobody else can have its number.
+        match kill(Pid::from_raw(-self.child.pid.as_raw()), signal) {
+            Ok(()) => Ok(()),
+            // It has not made its process group yet, and so nothing that would be in it: it alone is meant.
+            Err(Number::ESRCH) => process::signal(self.child.pidfd.as_fd(), signal).map_err(|errno| errno.to_string()),
+            Err(errno) => Err(errno.desc().to_owned()),
+        }
+    }
+
     /// Kills it and waits until it is reaped.
     pub(super) fn end_now(&self) {
-        process::signal(self.child.pidfd.as_fd(), nix::sys::signal::Signal::SIGKILL).ok();
+        process::signal(self.child.pidfd.as_fd(), Signal::SIGKILL).ok();
         nix::sys::wait::waitpid(self.child.pid, None).ok();
     }
 }

@@ -18,7 +18,7 @@ use crate::profile::Limits;
 use crate::runtime::Checked;
 
 /// Version of this protocol; both sides come from one package and must agree.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 8;
 /// Largest message, in bytes.
 pub const MESSAGE_BYTES: usize = 16 << 10;
 /// Largest memory file that says what a sandbox can reach, in bytes.
@@ -39,25 +39,10 @@ pub enum Request {
     Open {
         /// Name of the new sandbox.
         lease: u64,
-        /// Id of its runtime.
-        runtime: String,
-        /// Name of its profile.
-        profile: String,
-        /// Size of its writable file system, in bytes.
-        disk_bytes: u64,
-        /// Number of files in it.
-        disk_files: u64,
-        /// Whether it is for the plain command line of its language, so that an interpreter that has
-        /// started already serves as well.
-        warm: bool,
-        /// Whether it must be made for this request alone, which then counts as nobody's demand.
-        fresh: bool,
+        /// What it is to be.
+        sandbox: Opening,
         /// What it can reach.
         reach: Reach,
-        /// What was installed for it.
-        trees: Vec<TreeAt>,
-        /// What installs in it, where it is made for that.
-        installer: Option<Ecosystem>,
     },
     /// Tell whether a tree is there; make it, where it is not and comes along in a memory file. Answered by
     /// [`Reply::Tree`].
@@ -85,9 +70,22 @@ pub enum Request {
         /// Why.
         cause: Cause,
     },
+    /// Send a signal to the process group of the program that runs, if one does.
+    Signal {
+        /// Which sandbox.
+        lease: u64,
+        /// Its number; signal(7).
+        signal: i32,
+    },
     /// Hand out files; comes with a memory file that says which, and with a pipe to write them to.
     /// The pipe tells when that is over.
     Collect {
+        /// Which sandbox.
+        lease: u64,
+    },
+    /// Make everything anew that programs can have changed, as soon as none runs. Answered by [`Reply::Renewed`], or by
+    /// [`Reply::Failed`] where that can't be done.
+    Renew {
         /// Which sandbox.
         lease: u64,
     },
@@ -119,6 +117,31 @@ pub enum Request {
         /// What it found.
         checked: Checked,
     },
+}
+
+/// A sandbox that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Id of its runtime.
+    pub runtime: String,
+    /// Name of its profile.
+    pub profile: String,
+    /// Size of its writable file system, in bytes.
+    pub disk_bytes: u64,
+    /// Number of files in it.
+    pub disk_files: u64,
+    /// Whether it is for the plain command line of its language, so that an interpreter that has
+    /// started already serves as well.
+    pub warm: bool,
+    /// Whether it must be made for this request alone, which then counts as nobody's demand.
+    pub fresh: bool,
+    /// Whether it is to be emptied after each program, for another; see [`Request::Renew`]. Then, too, it is made
+    /// for this request alone. One that has a network can't be emptied.
+    pub renewable: bool,
+    /// What was installed for it.
+    pub trees: Vec<TreeAt>,
+    /// What installs in it, where it is made for that.
+    pub installer: Option<Ecosystem>,
 }
 
 /// What a sandbox can reach.
@@ -339,6 +362,11 @@ pub enum Reply {
         lease: u64,
         /// All that is known of the end.
         ending: Ending,
+    },
+    /// The next program finds the sandbox as the first one did.
+    Renewed {
+        /// Which sandbox.
+        lease: u64,
     },
     /// The network policy refused these to what runs; each is told once.
     Denied {

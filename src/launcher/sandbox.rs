@@ -4,6 +4,7 @@
 //! Making ─▶ Idle ─▶ Running ─▶ Inspecting ─▶ Idle
 //!             │        └────────────────────▶ Idle    the program is dead, and so is all else
 //!             ├──▶ Collecting ─▶ Idle
+//!             ├──▶ Renewing ─▶ Idle       nothing is left of the program before
 //!             └──▶ Dying: init is killed, and everything with it
 //! ```
 //!
@@ -47,6 +48,8 @@ pub(super) enum Work {
     Execute { limits: Limits, spec: OwnedFd, archive: Option<OwnedFd> },
     /// Hand files out.
     Collect(OwnedFd, OwnedFd),
+    /// Make everything anew that a program can have changed.
+    Renew,
 }
 
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub(super) enum Phase {
     /// It is over, and init looks at what it left on disk.
     Inspecting(Box<Run>, Finished),
     Collecting,
+    Renewing,
     /// Init is killed; a program that is still to be reaped goes with it, and what it left word of.
     Dying(Option<Child>, Option<Marks>),
 }
@@ -102,7 +106,7 @@ pub(super) struct Sandbox {
     pub(super) backlog: VecDeque<Work>,
     /// Told to its owner when it is gone; `None` where the owner asked for its end.
     pub(super) failed: Option<String>,
-    /// Whether a program has run in it.
+    /// Whether a program has run in it since it was new.
     used: bool,
     /// When to look at it again, whatever happens.
     pub(super) timer: Option<Instant>,
@@ -261,6 +265,11 @@ impl Sandbox {
                 self.phase = Phase::Collecting;
                 self.timer = Some(Instant::now() + INIT_DEADLINE);
             }
+            Some(Work::Renew) => {
+                self.tell_init(&Command::Renew, &[]).map_err(|errno| errno.to_string())?;
+                self.phase = Phase::Renewing;
+                self.timer = Some(Instant::now() + INIT_DEADLINE);
+            }
             Some(Work::Execute { limits, spec, archive }) => {
                 if self.program.is_none() {
                     self.stage(home, tree, None)?;
@@ -299,6 +308,13 @@ impl Sandbox {
             (_, Some(ending)) => DeniedFlow::gather(&mut ending.flows, flows),
             (Phase::Running(run) | Phase::Inspecting(run, _), None) => DeniedFlow::gather(&mut run.flows, flows),
             _ => {}
+        }
+    }
+
+    /// Sends a signal to the process group of the program that runs; one that has ended gets none.
+    pub(super) fn signal(&self, number: i32) {
+        if let Phase::Running(run) = &self.phase {
+            run.program.signal(number).ok();
         }
     }
 
@@ -404,6 +420,22 @@ impl Sandbox {
             }
             other => self.phase = other,
         }
+    }
+
+    /// Nothing is left of what has run: makes the next program, which waits for its orders.
+    pub(super) fn renewed(
+        &mut self,
+        home: BorrowedFd<'_>,
+        mut tree: Option<&mut Tree>,
+    ) -> std::result::Result<(), String> {
+        if !matches!(self.phase, Phase::Renewing) {
+            return Err("init has renewed what nobody asked it to".to_owned());
+        }
+        (self.phase, self.timer, self.used) = (Phase::Idle, None, false);
+        if let (Some(leaf), Some(tree)) = (self.leaf.take(), tree.as_deref_mut()) {
+            tree.give_back(leaf);
+        }
+        self.stage(home, tree, None)
     }
 
     /// Its timer has run out: ends a program that is over its time, or gives init up.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::config::secrets::usable;
+use crate::config::secrets::{Source, Value, usable};
 use crate::network::secrets::{Authority, Granted, Secret};
 use crate::plan::{Additions, CERTIFICATES};
 use crate::profile::AllowList;
@@ -82,7 +82,11 @@ pub(super) fn hand_out(list: &AllowList, config: &Config) -> Result<Option<Hande
     let mut secrets = Vec::with_capacity(usable.len());
     for (variable, name) in usable {
         let Some(found) = config.secrets.get(&name) else { continue };
-        let value = read_secret(&found.file).map_err(|error| format!("secret {name:?}: {error}"))?;
+        let value = match &found.source {
+            Source::File(path) => read_secret(path),
+            Source::Given(Value(value)) => usual(value.clone()),
+        };
+        let value = value.map_err(|error| format!("secret {name:?}: {error}"))?;
         secrets.push(Secret {
             variable,
             placeholder: format!("{PREFIX}{}", Uuid::new_v4().simple()),
@@ -131,6 +135,11 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
+    usual(bytes)
+}
+
+/// The same, where a header can have it.
+fn usual(bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     if !(LEAST_BYTES..=MOST_BYTES).contains(&bytes.len()) {
         return Err(SecretError::Length);
     }

@@ -135,7 +135,8 @@ struct Server {
     profiles: HashMap<String, Arc<Profile>>,
     catalogue: Catalogue,
     filters: HashMap<(String, bool), Arc<Filter>>,
-    init_filter: Filter,
+    /// Those of plain sandboxes and of renewable ones.
+    init_filters: [Filter; 2],
     /// Mount namespaces of runtimes, without and with what programs need that may reach something, and by what
     /// else is to be seen.
     templates: HashMap<(String, bool, trees::Fitting), OwnedFd>,
@@ -206,6 +207,7 @@ impl Server {
                 // One sandbox, of which nothing is made ahead.
                 (config.pool.floor, config.pool.ceiling, config.launcher.sandboxes) = (0, 0, 1);
                 config.pool.runtimes.clear();
+                config.secrets.extend(grant.secrets());
                 config.launcher.sample_interval_us = grant::SAMPLE_INTERVAL_US;
                 let filter = Arc::new(Filter::of_agent(grant.unix_sockets)?);
                 filters.insert((grant::FILTER.to_owned(), true), filter);
@@ -245,7 +247,7 @@ impl Server {
             config_path: settled.config.clone(),
             catalogue,
             filters,
-            init_filter: Filter::of_init()?,
+            init_filters: [Filter::of_init(false)?, Filter::of_init(true)?],
             templates: HashMap::new(),
             networks: netns::Pool::new().during("make a network namespace of its own")?,
             zygote: None,

@@ -23,8 +23,7 @@ use std::time::Instant;
 
 use nix::errno::Errno as Number;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::cgroup::{Group, Leaf};
 use super::ids::Slot;
@@ -297,16 +296,7 @@ impl Session {
         let Some(ExecState::Running(run)) = self.execs.get(&number).map(|exec| &exec.state) else {
             return Err("it does not run".to_owned());
         };
-        let signal = Signal::try_from(signal).map_err(|_| format!("there is no signal {signal}"))?;
-        // It is our child and not reaped yet, so nobody else can have its number.
-        match kill(Pid::from_raw(-run.program.child.pid.as_raw()), signal) {
-            Ok(()) => Ok(()),
-            // It has not made its process group yet, and so nothing that would be in it: it alone is meant.
-            Err(Number::ESRCH) => {
-                process::signal(run.program.child.pidfd.as_fd(), signal).map_err(|errno| errno.to_string())
-            }
-            Err(errno) => Err(errno.desc().to_owned()),
-        }
+        run.program.signal(signal)
     }
 
     /// Processor time that was used so far, in microseconds.

@@ -131,7 +131,7 @@ impl Zygote {
         let beginning = fs::sealed_memory(c"policy", &encoded_once(&Given { policy, name_servers, secrets })?)?;
         let (ours, theirs) = socket::pair()?;
         socket::set_nonblocking(ours.as_fd())?;
-        let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets;
+        let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log, diag } = sockets;
         let many = [resolver_udp, resolver_tcp, relay, proxy];
         let counts = many.map(|kind| u8::try_from(kind.len()).unwrap_or(u8::MAX));
         let wanted = Wanted { serial, user, in_group: group.is_some(), counts };
@@ -139,7 +139,7 @@ impl Zygote {
             .into_iter()
             .chain(group)
             .chain(many.into_iter().flatten().map(AsFd::as_fd))
-            .chain([rules.as_fd(), log.as_fd()])
+            .chain([rules, log, diag].map(AsFd::as_fd))
             .collect();
         socket::send(self.socket.as_fd(), &encoded(&wanted)?, &descriptors)?;
         Ok(ours)
@@ -264,6 +264,7 @@ fn fork(wanted: &Wanted, descriptors: Vec<OwnedFd>) -> Result<Child> {
         proxy: proxy?,
         rules: next()?,
         log: next()?,
+        diag: next()?,
     };
     let zygote = Pid::this();
     match process::clone(nix::sched::CloneFlags::empty(), group.as_ref().map(AsFd::as_fd))? {
@@ -292,9 +293,9 @@ fn begin(
     sockets: &Sockets,
     owned: &[Option<&OwnedFd>],
 ) -> Result<Start> {
-    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets;
+    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log, diag } = sockets;
     let many = [resolver_udp, resolver_tcp, relay, proxy].into_iter().flatten();
-    let many = many.chain([rules, log, beginning]).chain(owned.iter().copied().flatten());
+    let many = many.chain([rules, log, diag, beginning]).chain(owned.iter().copied().flatten());
     let kept: Vec<BorrowedFd<'_>> = many.map(AsFd::as_fd).collect();
     // What is closed is the zygote's own socket, whose owner is in a frame that is never returned to.
     process::close_all_but(&kept)?;

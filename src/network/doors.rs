@@ -1,4 +1,4 @@
-//! The rules of a namespace as an uplink handles them: by its two netlink sockets.
+//! The rules of a namespace as an uplink handles them: by its netlink sockets.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 
+use super::diag::Diag;
 use super::firewall::{self, Firewall, FirewallError};
-use super::log::LogSocket;
+use super::log::{LogSocket, Logged};
 use super::uplink::{Doors, Learned, Refused};
 use crate::job::DeniedFlow;
 use crate::profile::AllowList;
@@ -22,6 +23,8 @@ struct Kernel {
     log: LogSocket,
     /// The log once more, as the runtime watches it.
     watched: AsyncFd<OwnedFd>,
+    /// Ends connections that were refused.
+    diag: Diag,
     /// What was read of it and not handed on yet.
     refused: VecDeque<Refused>,
 }
@@ -30,11 +33,17 @@ struct Kernel {
 ///
 /// # Errors
 /// Why not.
-pub fn open(rules: OwnedFd, log: OwnedFd) -> Result<Box<dyn Doors>, String> {
+pub fn open([rules, log, diag]: [OwnedFd; 3]) -> Result<Box<dyn Doors>, String> {
     let watched = log.as_fd().try_clone_to_owned().and_then(socket::watched).map_err(|error| error.to_string())?;
     // What is meant is said by the policy that is taken up, and before that nothing is opened.
     let firewall = Firewall::adopt(rules, &AllowList::default()).map_err(text)?;
-    Ok(Box::new(Kernel { firewall, log: LogSocket::adopt(log), watched, refused: VecDeque::new() }))
+    Ok(Box::new(Kernel {
+        firewall,
+        log: LogSocket::adopt(log),
+        watched,
+        diag: Diag::adopt(diag),
+        refused: VecDeque::new(),
+    }))
 }
 
 fn text(error: FirewallError) -> String {
@@ -70,7 +79,12 @@ impl Doors for Kernel {
             let mut ready = ready!(self.watched.poll_read_ready(context))?;
             // An error of the outer kind means that there is nothing more for now.
             if let Ok(read) = ready.try_io(|_| self.log.read()) {
-                self.refused.extend(read?.into_iter().filter_map(refused));
+                for Logged { flow, connection } in read? {
+                    if let Some((from, to)) = connection {
+                        self.diag.end(from, to);
+                    }
+                    self.refused.extend(refused(flow));
+                }
             }
         }
     }

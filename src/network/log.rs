@@ -1,7 +1,7 @@
 //! What the rules log: each packet that they refuse, through netlink, to one socket.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -25,6 +25,15 @@ const HEADERS: usize = 8;
 /// The subsystem of netfilter, and its messages; linux/netfilter/nfnetlink_log.h.
 const CONFIGURE: u16 = 4 << 8 | 1;
 const PACKET: u16 = 4 << 8;
+
+/// A packet that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// What it tried, and why it may not.
+    pub flow: DeniedFlow,
+    /// Where the connection comes from, and where it is to go, whose first packet of TCP it is.
+    pub connection: Option<(SocketAddr, SocketAddr)>,
+}
 
 /// Reads what the rules of a namespace log.
 #[derive(Debug)]
@@ -78,7 +87,7 @@ impl LogSocket {
     ///
     /// # Errors
     /// `WouldBlock` where there is none.
-    pub fn read(&mut self) -> io::Result<Vec<DeniedFlow>> {
+    pub fn read(&mut self) -> io::Result<Vec<Logged>> {
         loop {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Ok(length) => return Ok(parse(&self.buffer[..length])),
@@ -109,45 +118,68 @@ impl AsRawFd for LogSocket {
 }
 
 /// The packets in a datagram, as far as they can be understood.
-fn parse(datagram: &[u8]) -> Vec<DeniedFlow> {
+fn parse(datagram: &[u8]) -> Vec<Logged> {
     let packets = messages(datagram).filter(|message| message.kind == PACKET);
     packets
         .filter_map(|message| {
             let value = |wanted| message.attributes().find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-            let (protocol, address, port) = destination(value(9)?)?;
+            let Packet { protocol, source, destination, ports, opens } = packet(value(9)?)?;
             let reason = match text(value(10).unwrap_or_default()).as_str() {
                 PRIVATE => DenialReason::Private,
                 PORT => DenialReason::Port,
                 _ => DenialReason::NotListed,
             };
-            Some(DeniedFlow { name: None, address: Some(address), port, protocol, reason, count: 1 })
+            let connection = ports
+                .filter(|_| opens)
+                .map(|(from, to)| (SocketAddr::new(source, from), SocketAddr::new(destination, to)));
+            let port = ports.map(|(_, to)| to);
+            let flow = DeniedFlow { name: None, address: Some(destination), port, protocol, reason, count: 1 };
+            Some(Logged { flow, connection })
         })
         .collect()
 }
 
-/// Where a packet goes: RFC 791, 8200, 9293, 768.
-fn destination(packet: &[u8]) -> Option<(Protocol, IpAddr, Option<u16>)> {
-    let (kind, address, rest) = match packet.first()? >> 4 {
+/// What a packet says of itself.
+struct Packet {
+    protocol: Protocol,
+    source: IpAddr,
+    destination: IpAddr,
+    /// From which port to which, where the protocol has ports.
+    ports: Option<(u16, u16)>,
+    /// Whether it is the first of a connection by TCP.
+    opens: bool,
+}
+
+/// RFC 791, 8200, 9293, 768.
+fn packet(packet: &[u8]) -> Option<Packet> {
+    let (kind, source, destination, rest) = match packet.first()? >> 4 {
         4 => {
             let length = usize::from(packet[0] & 0xf) * 4;
-            let address: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+            let address = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
+            let (source, destination) = (address(12)?, address(16)?);
             let is_first = packet[6] & 0x1f == 0 && packet[7] == 0;
-            (packet[9], IpAddr::from(address), packet.get(length..).filter(|_| is_first))
+            (packet[9], source, destination, packet.get(length..).filter(|_| is_first))
         }
         6 => {
-            let address: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+            let address = |at: usize| Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
+            let (source, destination) = (address(8)?, address(24)?);
             let (kind, rest) = behind_headers(packet[6], &packet[40..]);
-            (kind, IpAddr::from(address), rest)
+            (kind, source, destination, rest)
         }
         _ => return None,
     };
-    let port = || rest.and_then(|rest| rest.get(2..4)).map(|port| u16::from_be_bytes([port[0], port[1]]));
-    Some(match kind {
-        6 => (Protocol::Tcp, address, port()),
-        17 => (Protocol::Udp, address, port()),
-        1 | 58 => (Protocol::Icmp, address, None),
-        _ => (Protocol::Other, address, None),
-    })
+    let port =
+        |at: usize| rest.and_then(|rest| rest.get(at..at + 2)).map(|port| u16::from_be_bytes([port[0], port[1]]));
+    let ports = || port(0).zip(port(2));
+    let (protocol, ports) = match kind {
+        6 => (Protocol::Tcp, ports()),
+        17 => (Protocol::Udp, ports()),
+        1 | 58 => (Protocol::Icmp, None),
+        _ => (Protocol::Other, None),
+    };
+    // SYN, and neither ACK nor RST.
+    let opens = protocol == Protocol::Tcp && rest.and_then(|rest| rest.get(13)).is_some_and(|flags| flags & 0x16 == 2);
+    Some(Packet { protocol, source, destination, ports, opens })
 }
 
 /// What an IPv6 packet carries, and its bytes where they are here and of the first fragment.
@@ -174,7 +206,7 @@ mod tests {
 
     use super::*;
 
-    fn logged(prefix: &str, packet: &[u8]) -> Vec<DeniedFlow> {
+    fn logged(prefix: &str, packet: &[u8]) -> Vec<Logged> {
         parse(&Message::netfilter(PACKET, 0, 2, LOG_GROUP).named(10, prefix).with(9, packet).numbered(0))
     }
 
@@ -228,13 +260,17 @@ mod tests {
             ("not_listed", v6(132, &[0; 8]), (Protocol::Other, "2606:4700::1", None, DenialReason::NotListed)),
         ];
         for (prefix, packet, (protocol, address, port, reason)) in cases {
-            assert_eq!(logged(prefix, &packet), [flow(protocol, address, port, reason)]);
+            let logged = logged(prefix, &packet);
+            assert_eq!(
+                logged.iter().map(|one| &one.flow).collect::<Vec<_>>(),
+                [&flow(protocol, address, port, reason)]
+            );
         }
     }
 
     #[test]
     fn a_port_is_found_behind_other_headers_and_never_in_a_later_fragment() {
-        let port = |packet: &[u8]| logged("wrong_port", packet)[0].port;
+        let port = |packet: &[u8]| logged("wrong_port", packet)[0].flow.port;
         let options = [60, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(port(&v6(0, &[&options[..], &ports(443)].concat())), Some(443));
         assert_eq!(port(&v6(44, &[&[17, 0, 0, 1, 0, 0, 0, 0][..], &ports(443)].concat())), Some(443));
@@ -243,6 +279,23 @@ mod tests {
         assert_eq!(port(&fragment), Some(443));
         fragment[7] = 1;
         assert_eq!(port(&fragment), None);
+    }
+
+    #[test]
+    fn the_first_packet_of_a_connection_says_which_it_is() {
+        let segment = |flags: u8| [&[0x80, 1, 1, 0xbb][..], &[0; 9], &[flags], &[0; 6]].concat();
+        let connection = |packet: &[u8]| logged("private", packet)[0].connection;
+        let place = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(
+            connection(&v4(6, [10, 0, 0, 1], &segment(2))),
+            Some((place("192.0.2.2:32769"), place("10.0.0.1:443")))
+        );
+        assert_eq!(connection(&v6(6, &segment(2))), Some((place("[::]:32769"), place("[2606:4700::1]:443"))));
+        // An answer to one, one that is ended, one that is under way, and no segment at all.
+        for packet in [segment(0x12), segment(4), segment(0x10), ports(443).to_vec()] {
+            assert_eq!(connection(&v4(6, [10, 0, 0, 1], &packet)), None);
+        }
+        assert_eq!(connection(&v4(17, [10, 0, 0, 1], &segment(2))), None);
     }
 
     proptest! {

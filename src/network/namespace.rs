@@ -18,6 +18,7 @@ use nix::sys::socket::{
 use crate::profile::AllowList;
 use crate::sys::{self, Call};
 
+use super::diag;
 use super::firewall::{Firewall, FirewallError};
 use super::log::LogSocket;
 use super::netlink::{ERROR, messages};
@@ -50,6 +51,9 @@ pub enum PrepareError {
     /// The socket that rules log to.
     #[error("binding the log of refused packets: {0}")]
     Log(sys::Errno),
+    /// The socket that ends connections.
+    #[error("making a socket that ends connections: {0}")]
+    Diag(sys::Errno),
     /// A socket that programs talk to.
     #[error("listening on {0}: {1}")]
     Listen(SocketAddr, sys::Errno),
@@ -68,6 +72,7 @@ pub fn prepare(policy: &AllowList) -> Result<Sockets, PrepareError> {
     let mut firewall = Firewall::open()?;
     firewall.make(policy)?;
     let log = LogSocket::open().map_err(PrepareError::Log)?;
+    let diag = diag::open().map_err(PrepareError::Diag)?;
     let mut loopbacks = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
     if set_up().map_err(PrepareError::Interface)? {
         loopbacks.push(Ipv6Addr::LOCALHOST.into());
@@ -83,6 +88,7 @@ pub fn prepare(policy: &AllowList) -> Result<Sockets, PrepareError> {
         proxy: all(SockType::Stream, PROXY_PORT)?,
         rules: firewall.into_socket(),
         log,
+        diag,
     })
 }
 

@@ -40,6 +40,15 @@ impl Message {
         Self(bytes)
     }
 
+    /// A message with this behind its header.
+    pub(super) fn plain(kind: u16, body: &[u8]) -> Self {
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
+        bytes.extend(body);
+        Self(bytes)
+    }
+
     /// A message that somebody else wrote.
     pub(super) fn whole(bytes: Vec<u8>, flags: u16) -> Self {
         let mut message = Self(bytes);

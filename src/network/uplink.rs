@@ -124,7 +124,7 @@ pub enum UplinkError {
 }
 
 /// Serves until `control` is closed by the other side; then all connections end at once. The caller is a process
-/// of one thread in the host's network namespace. `open` makes the doors of the two netlink sockets.
+/// of one thread in the host's network namespace. `open` makes the doors of the three netlink sockets: rules, log, and what ends connections.
 ///
 /// # Errors
 /// What could not be set up. Nothing was served then.
@@ -132,7 +132,7 @@ pub fn serve(
     start: Start,
     sockets: Sockets,
     control: OwnedFd,
-    open: impl FnOnce(OwnedFd, OwnedFd) -> Result<Box<dyn Doors>, String>,
+    open: impl FnOnce([OwnedFd; 3]) -> Result<Box<dyn Doors>, String>,
 ) -> Result<(), UplinkError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -141,10 +141,10 @@ pub fn serve(
         .map_err(|error| UplinkError::Io(error, "start a runtime"))?;
     let tasks = tokio::task::LocalSet::new();
     let Start { policy, name_servers, secrets, confine } = start;
-    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets;
+    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log, diag } = sockets;
     tasks.block_on(&runtime, async move {
         let control = Rc::new(Control::new(control).map_err(|error| UplinkError::Io(error, "watch the launcher"))?);
-        let mut doors = open(rules, log).map_err(UplinkError::Rules)?;
+        let mut doors = open([rules, log, diag]).map_err(UplinkError::Rules)?;
         doors.take_up(&policy).map_err(UplinkError::Rules)?;
         let upstream = resolver::Upstream::new(&name_servers).map_err(UplinkError::Resolver)?;
         let state = State::new(policy, doors, upstream, secrets);

@@ -18,7 +18,7 @@ use crate::plan::{Archive, ArchivedFile, FilePath, Wanted};
 use crate::profile::{Limits, Network};
 
 /// Most files of a result that is kept.
-const FILES: u64 = 4_096;
+pub(super) const FILES: u64 = 4_096;
 /// Most directories above one of them: no deeper path could be written again.
 const DEPTH: u64 = crate::plan::PATH_DEPTH as u64;
 /// Most directory entries that are looked at.
@@ -154,16 +154,6 @@ impl Prior {
             }
         }
     }
-
-    /// Why the first program did not run: a file of the cache is none of the client's.
-    pub(super) fn explain(&self, fault: Fault) -> Fault {
-        match (self, fault) {
-            (Self::Known(_), Fault::Input { index, reason }) => {
-                Fault::Internal(format!("file {index} of a cached result could not be written: {reason}"))
-            }
-            (_, fault) => fault,
-        }
-    }
 }
 
 /// Tells the client what it would hear if a stage ran.
@@ -203,49 +193,67 @@ impl Claim {
         let collected = tokio::select! {
             biased;
             _ = cancel.wait_for(|cancelled| *cancelled) => return,
-            collected = tokio::time::timeout(TIME + PATIENCE, self.collect(sandbox)) => collected,
+            collected = collect(sandbox, result, self.entry_bytes, self.disk) => collected,
         };
-        let files = match collected {
-            Ok(Ok(files)) => files,
-            Ok(Err(fault)) => return tracing::debug!("a result is not kept: {fault}"),
-            Err(_) => return tracing::debug!("a result is not kept: its files were not handed out in time"),
-        };
-        let entry = files.and_then(|files| archive(files, self.disk)).map(|files| Entry {
-            stdout: result.stdout.clone(),
-            stderr: result.stderr.clone(),
-            usage: result.usage,
-            denied: result.denied.clone(),
-            files,
-            tree: Vec::new(),
-        });
-        let Some(entry) = entry.filter(|entry| entry.bytes() <= self.entry_bytes) else {
-            return self.claim.give_up();
-        };
+        match collected {
+            Ok(Some(entry)) => self.keep_entry(Arc::new(entry)).await,
+            Ok(None) => self.give_up(),
+            Err(fault) => tracing::debug!("a result is not kept: {fault}"),
+        }
+    }
+
+    /// Keeps what was collected, which others may have as well.
+    pub(super) async fn keep_entry(self, entry: Arc<Entry>) {
         // A compiler that was replaced meanwhile is not the one that the key stands for.
         let (toolchain, stamps) = (self.toolchain, self.stamps);
         let unchanged = tokio::task::spawn_blocking(move || key::stamps(&toolchain).is_ok_and(|now| now == stamps));
         if unchanged.await.unwrap_or(false) {
-            self.claim.keep(entry);
+            self.claim.keep_shared(entry);
         }
     }
 
-    /// Every file below `/workspace`; `None` where files are not all that there is.
-    async fn collect(&self, sandbox: &mut Sandbox) -> Result<Option<Vec<OutputFile>>, Fault> {
-        let wanted = Wanted {
-            patterns: vec!["**".to_owned()],
-            files: FILES,
-            bytes: self.entry_bytes,
-            depth: DEPTH,
-            entries: ENTRIES,
-            time_ms: u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX),
-            whole: true,
-            tree: None,
-        };
-        let (reader, writer) = pipe().map_err(|error| Fault::Internal(error.to_string()))?;
-        sandbox.collect(&wanted, writer.into()).await?;
-        let (files, omitted) = output::take_files(reader, self.entry_bytes).await?;
-        Ok(omitted.is_empty().then_some(files))
+    /// What was made can't be kept: those who wait need not do so one by one.
+    pub(super) fn give_up(self) {
+        self.claim.give_up();
     }
+}
+
+/// What a compile stage made that ended well; `None` where files of so many bytes are not all that there is.
+pub(super) async fn collect(
+    sandbox: &mut Sandbox,
+    result: &StageResult,
+    most_bytes: u64,
+    disk: (u64, u64),
+) -> Result<Option<Entry>, Fault> {
+    let collected = tokio::time::timeout(TIME + PATIENCE, collect_files(sandbox, most_bytes)).await;
+    let files = collected.map_err(|_| Fault::Internal("files were not handed out in time".to_owned()))??;
+    let entry = files.and_then(|files| archive(files, disk)).map(|files| Entry {
+        stdout: result.stdout.clone(),
+        stderr: result.stderr.clone(),
+        usage: result.usage,
+        denied: result.denied.clone(),
+        files,
+        tree: Vec::new(),
+    });
+    Ok(entry.filter(|entry| entry.bytes() <= most_bytes))
+}
+
+/// Every file below `/workspace`; `None` where files are not all that there is.
+async fn collect_files(sandbox: &mut Sandbox, most_bytes: u64) -> Result<Option<Vec<OutputFile>>, Fault> {
+    let wanted = Wanted {
+        patterns: vec!["**".to_owned()],
+        files: FILES,
+        bytes: most_bytes,
+        depth: DEPTH,
+        entries: ENTRIES,
+        time_ms: u64::try_from(TIME.as_millis()).unwrap_or(u64::MAX),
+        whole: true,
+        tree: None,
+    };
+    let (reader, writer) = pipe().map_err(|error| Fault::Internal(error.to_string()))?;
+    sandbox.collect(&wanted, writer.into()).await?;
+    let (files, omitted) = output::take_files(reader, most_bytes).await?;
+    Ok(omitted.is_empty().then_some(files))
 }
 
 /// The files as a sandbox can be given them; `None` where one of this disk could not hold them, as

@@ -1,14 +1,18 @@
 //! Carries one job through its stages: ask the cache, open, files, compile, run, hand out, close.
 
 use std::io::pipe;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::attached::Attached;
+use super::built::{Built, Kept, Onward, Series, Wants};
 use super::compile::{self, Prior};
+use super::output::Input;
 use super::prepare::Prepared;
-use super::{Fault, Item, Waiting, output};
-use crate::backend::{Backend, News, Order, Sandbox, clock_us};
+use super::{Fault, Item, Waiting, output, pair};
+use crate::backend::{Backend, News, Opening, Order, Sandbox, clock_us};
 use crate::cache::Cache;
 use crate::cache::key::Key;
 use crate::cache::trees::Trees;
@@ -22,50 +26,79 @@ use crate::plan::{Archive, Cause, Spec, Wanted};
 /// How much longer than its limit a stage may take before we stop waiting for the backend.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Runs a job and tells its client all that happens; returns when its sandbox is gone.
+/// Runs a job and tells its client all that happens; returns when its sandbox is gone, or with it where it is kept for
+/// the next run of the same.
 pub(super) async fn run(
     backend: &Backend,
     (cache, trees): (&Cache, &Trees),
     client: &str,
     waiting: Waiting,
     outputs: Outputs,
-) {
-    let Waiting { job, events, mut cancel, submitted_us } = waiting;
-    if *cancel.borrow() {
-        events.send(Err(Fault::Cancelled)).await.ok();
-        return;
+    kept: Option<Kept>,
+) -> Option<Kept> {
+    if *waiting.cancel.borrow() {
+        waiting.events.send(Err(Fault::Cancelled)).await.ok();
+        return kept;
     }
-    tell(&events, Event::Started).await;
-    let install = job.install.clone();
-    let (mut job, mut prior) = compile::look_up(cache, client, job, &mut cancel).await;
-    let files = prior.files(std::mem::take(&mut job.files));
-    let since_us = clock_us();
-    let mut drive = Drive {
-        backend,
-        outputs,
-        events: &events,
-        cancel: &mut cancel,
-        sandbox: None,
-        told: None,
-        retries: 0,
-        // While another job compiles what this one needs, this one waits for a turn as in the queue.
-        overhead: Overhead { queue_us: since_us.saturating_sub(submitted_us), ..Overhead::default() },
-        since_us,
-        prepared: None,
+    // Of none that is not of the same anything is left before another begins.
+    let kept = match (kept, &waiting.wants) {
+        (Some(kept), Wants::RunOf(built, Series::Many)) if built.is(&kept.built) => Some(kept),
+        (kept, _) => {
+            if let Some(kept) = kept {
+                kept.close().await;
+            }
+            None
+        }
     };
+    if matches!(waiting.wants, Wants::Pair(..)) {
+        pair::run(backend, waiting, outputs).await;
+        return None;
+    }
+    let Waiting { job, mut attached, wants, events, mut cancel, submitted_us } = waiting;
+    tell(&events, Event::Started).await;
+    let (built, series) = match &wants {
+        Wants::RunOf(built, series) => (Some(built), *series),
+        _ => (None, Series::Single),
+    };
+    let install = if built.is_none() { job.install.clone() } else { None };
+    let (mut job, mut prior) = match built {
+        Some(built) => (job, built.prior()),
+        None => compile::look_up(cache, client, job, &mut cancel).await,
+    };
+    let sources = std::mem::take(&mut job.files);
+    let files = match built {
+        Some(built) => built.with(sources),
+        None => Arc::new(prior.files(sources)),
+    };
+    let mut drive = match built {
+        Some(built) => Drive::of_built(backend, outputs, &events, &mut cancel, submitted_us, built),
+        None => Drive::new(backend, outputs, &events, &mut cancel, submitted_us),
+    };
+    drive.kept = kept;
+    // An interpreter that has started already is better than a sandbox that has been made.
+    drive.renewable = series == Series::Many && !job.warm && job.outputs.is_empty();
+    if prior.is_known() && built.is_none() {
+        drive.own_files = files.files.len();
+    }
     let prepared = match &install {
         Some(install) => drive.prepare(install, trees).await.map(|prepared| drive.prepared = Some(prepared)),
         None => Ok(()),
     };
+    let most_bytes = cache.entry_bytes();
     let mut result = match prepared {
-        Ok(()) if drive.may_go_on(&job) => drive.stages(&job, &mut prior, &files).await,
+        Ok(()) if drive.may_go_on(&job) && matches!(wants, Wants::Build(_)) => {
+            drive.build(&job, &mut prior, &files, most_bytes).await
+        }
+        Ok(()) if drive.may_go_on(&job) => drive.stages(&job, &mut attached, &mut prior, &files).await,
         Ok(()) => {
             let outcome = drive.nothing_yet();
             drive.over(outcome)
         }
         Err(fault) => Err(fault),
     };
-    if let Err(Fault::Lost { reason, had_begun: false }) = &result {
+    if let Err(Fault::Lost { reason, had_begun: false }) = &result
+        && attached.as_ref().is_none_or(|attached| !attached.has_taken)
+    {
         tracing::warn!(job_id = %job.id, "a sandbox was lost before its program had begun, the job gets another: {reason}");
         drive.retries += 1;
         drive.close().await;
@@ -73,7 +106,10 @@ pub(super) async fn run(
         if let Some(tree) = drive.prepared.as_ref().and_then(|prepared| prepared.tree) {
             trees.recall(Key::from_bytes(tree.key)).await.ok();
         }
-        result = drive.stages(&job, &mut prior, &files).await;
+        result = match wants {
+            Wants::Build(_) => drive.build(&job, &mut prior, &files, most_bytes).await,
+            _ => drive.stages(&job, &mut attached, &mut prior, &files).await,
+        };
     }
     if let Err(fault @ (Fault::Internal(_) | Fault::Lost { .. })) = &result {
         tracing::error!(job_id = %job.id, "a job has failed: {fault}");
@@ -81,9 +117,18 @@ pub(super) async fn run(
     if let Ok(outcome) = &result {
         note(&job, outcome);
     }
+    let kept = match (&result, built) {
+        (Ok(_), Some(built)) if drive.renewable => drive.keep(built.clone(), drive.order(&job, &prior)),
+        _ => None,
+    };
+    if let (Wants::Build(to), Some(made)) = (wants, drive.made.take()) {
+        // Who does not wait for it any more has cancelled the job.
+        to.send(made).ok();
+    }
     // A client that does not listen any more does not want to know.
     events.send(result.map(|outcome| Event::Finished(Box::new(outcome)))).await.ok();
     drive.close().await;
+    kept
 }
 
 /// A job on its way.
@@ -93,6 +138,10 @@ pub(super) struct Drive<'a> {
     pub(super) events: &'a mpsc::Sender<Item>,
     pub(super) cancel: &'a mut watch::Receiver<bool>,
     pub(super) sandbox: Option<Sandbox>,
+    /// One that the run before has left.
+    pub(super) kept: Option<Kept>,
+    /// Whether its own sandbox is to be left to the next run.
+    renewable: bool,
     /// The stage of which the client knows that it has begun.
     pub(super) told: Option<Stage>,
     pub(super) retries: u32,
@@ -100,26 +149,101 @@ pub(super) struct Drive<'a> {
     /// Since when time counts that is ours, by the monotonic clock.
     since_us: u64,
     /// What came of the prepare stage, where there was one.
-    prepared: Option<Prepared>,
+    pub(super) prepared: Option<Prepared>,
+    /// How many of the first files of the first program are none of the client's.
+    own_files: usize,
+    /// What was made for others, where that is what is wanted.
+    pub(super) made: Option<Built>,
+    /// Where the program's standard output goes, if not to the client.
+    pub(super) onward: Option<Onward>,
+    /// Told when the program of the run stage has started.
+    pub(super) running: Option<oneshot::Sender<()>>,
+    /// How long the run stage may take, where that is not for its own limit to say alone.
+    pub(super) at_most: Option<Duration>,
+    /// When the last program's output was over for another one that reads it, by the monotonic clock.
+    pub(super) ended_us: Option<u64>,
+    /// Whether it has left something of its standard input unread.
+    pub(super) left_unread: bool,
+}
+
+impl<'a> Drive<'a> {
+    fn new(
+        backend: &'a Backend,
+        outputs: Outputs,
+        events: &'a mpsc::Sender<Item>,
+        cancel: &'a mut watch::Receiver<bool>,
+        submitted_us: u64,
+    ) -> Self {
+        let since_us = clock_us();
+        Self {
+            backend,
+            outputs,
+            events,
+            cancel,
+            sandbox: None,
+            kept: None,
+            renewable: false,
+            told: None,
+            retries: 0,
+            // While another job compiles what this one needs, this one waits for a turn as in the queue.
+            overhead: Overhead { queue_us: since_us.saturating_sub(submitted_us), ..Overhead::default() },
+            since_us,
+            prepared: None,
+            own_files: 0,
+            made: None,
+            onward: None,
+            running: None,
+            at_most: None,
+            ended_us: None,
+            left_unread: false,
+        }
+    }
+
+    /// The same for a program of which everything is there that it needs.
+    pub(super) fn of_built(
+        backend: &'a Backend,
+        outputs: Outputs,
+        events: &'a mpsc::Sender<Item>,
+        cancel: &'a mut watch::Receiver<bool>,
+        submitted_us: u64,
+        built: &Built,
+    ) -> Self {
+        let (prepared, own_files) = (built.prepared.clone(), built.own_files());
+        Self { prepared, own_files, ..Self::new(backend, outputs, events, cancel, submitted_us) }
+    }
 }
 
 impl Drive<'_> {
-    async fn stages(&mut self, job: &Job, prior: &mut Prior, files: &Archive) -> Result<Outcome, Fault> {
+    /// The sandbox that the job's own stages need.
+    pub(super) fn order(&self, job: &Job, prior: &Prior) -> Order {
         // That of both stages even where one of them is known: sandboxes that wait have no other.
         let (disk_bytes, disk_files) = compile::disk(job);
-        let order = Order {
-            runtime: job.runtime.clone(),
-            profile: job.profile.clone(),
-            disk_bytes,
-            disk_files,
-            // No interpreter has started in a sandbox whose first program is a compiler.
-            warm: job.warm && (job.compile.is_none() || prior.is_known()),
-            fresh: job.fresh || self.retries > 0,
+        Order {
+            sandbox: Opening {
+                runtime: job.runtime.clone(),
+                profile: job.profile.clone(),
+                disk_bytes,
+                disk_files,
+                // No interpreter has started in a sandbox whose first program is a compiler.
+                warm: job.warm && (job.compile.is_none() || prior.is_known()),
+                fresh: job.fresh || self.retries > 0,
+                renewable: self.renewable,
+                trees: self.trees(),
+                installer: None,
+            },
             network: job.network.clone(),
-            trees: self.trees(),
-            installer: None,
-        };
-        self.sandbox = Some(self.backend.open(&order).await?);
+        }
+    }
+
+    pub(super) async fn stages(
+        &mut self,
+        job: &Job,
+        attached: &mut Option<Attached>,
+        prior: &mut Prior,
+        files: &Archive,
+    ) -> Result<Outcome, Fault> {
+        let order = self.order(job, prior);
+        self.sandbox = Some(self.open(&order).await?);
         let mut files = (!files.files.is_empty()).then_some(files);
         let mut outcome = self.nothing_yet();
         if let Some(request) = &job.compile {
@@ -130,8 +254,12 @@ impl Drive<'_> {
                 return self.over(outcome);
             }
         }
-        let ran = self.stage(Stage::Run, &job.run, files.take(), &job.stdin).await;
-        let (result, path) = ran.map_err(|fault| prior.explain(fault))?;
+        let input = match attached {
+            Some(attached) => Input::Attached(attached),
+            None => Input::Whole(&job.stdin),
+        };
+        let ran = self.stage(Stage::Run, &job.run, files.take(), input).await;
+        let (result, path) = ran.map_err(|fault| self.explain(fault))?;
         outcome.run = Some(result);
         if outcome.compile.as_ref().is_none_or(|compile| compile.cached) {
             outcome.path = path;
@@ -140,6 +268,17 @@ impl Drive<'_> {
             (outcome.files, outcome.omitted) = self.collect(job.outputs.clone()).await?;
         }
         self.over(outcome)
+    }
+
+    /// Why the first program did not run: a file that an earlier one made is none of the client's.
+    fn explain(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Input { index, reason } => match index.checked_sub(self.own_files) {
+                Some(index) => Fault::Input { index, reason },
+                None => Fault::Internal(format!("file {index} of what was compiled could not be written: {reason}")),
+            },
+            fault => fault,
+        }
     }
 
     fn trees(&self) -> Vec<TreeAt> {
@@ -152,7 +291,7 @@ impl Drive<'_> {
     }
 
     /// What is known before the first stage of the job's own sandbox.
-    fn nothing_yet(&self) -> Outcome {
+    pub(super) fn nothing_yet(&self) -> Outcome {
         Outcome {
             prepare: self.prepared.as_ref().map(|prepared| prepared.result.clone()),
             trees: self.trees(),
@@ -215,7 +354,7 @@ impl Drive<'_> {
             Prior::Unknown(claim) => claim,
         };
         // A sandbox that is lost leaves the claim to the next one.
-        let (result, path) = self.stage(Stage::Compile, request, files.take(), &[]).await?;
+        let (result, path) = self.stage(Stage::Compile, request, files.take(), Input::NONE).await?;
         if let (Some(claim), Some(sandbox)) = (claim.take(), &mut self.sandbox) {
             claim.keep(sandbox, &result, self.cancel).await;
         }
@@ -228,7 +367,7 @@ impl Drive<'_> {
         which: Stage,
         request: &StageRequest,
         files: Option<&Archive>,
-        stdin: &[u8],
+        input: Input<'_>,
     ) -> Result<(StageResult, Path), Fault> {
         if self.told != Some(which) {
             tell(self.events, Event::Stage(which)).await;
@@ -239,19 +378,39 @@ impl Drive<'_> {
         let sandbox = self.sandbox.as_mut().ok_or(Fault::Unavailable)?;
         let began_us = clock_us();
         let program = sandbox.execute(&spec, &limits, files).await?;
-        let over = Notify::new();
-        let stdout = output::capture(program.stdout, limits.output_bytes, &over, self.events, Event::Stdout);
+        if self.renewable && which == Stage::Run {
+            // As soon as it is over, while we still read what it has printed.
+            sandbox.renew().await?;
+        }
+        if let Some(running) = self.running.take() {
+            // Who does not wait for it any more does not want to know.
+            running.send(()).ok();
+        }
+        let (over, onward) = (Notify::new(), self.onward.take());
+        let stdout = async {
+            match onward {
+                Some(onward) => onward.pass(program.stdout, limits.output_bytes, &over).await,
+                None => output::capture(program.stdout, limits.output_bytes, &over, self.events, Event::Stdout).await,
+            }
+        };
         let stderr = output::capture(program.stderr, limits.output_bytes, &over, self.events, Event::Stderr);
-        let ended = end(sandbox, &over, self.cancel, self.events);
-        let all = async { tokio::join!(ended, stdout, stderr, output::feed(program.stdin, stdin)) };
-        let allowed = Duration::from_millis(limits.wall_time_ms) + PATIENCE;
-        let (ending, stdout, stderr, ()) = tokio::time::timeout(allowed, all)
+        let (bytes, signals) = input.split();
+        let gone = Notify::new();
+        let ended = async {
+            let ended = end(sandbox, &over, self.cancel, signals, self.events).await;
+            gone.notify_one();
+            ended
+        };
+        let fed = output::feed(program.stdin, bytes, &gone);
+        let all = async { tokio::join!(ended, stdout, stderr, fed) };
+        let allowed = self.at_most.unwrap_or(Duration::from_millis(limits.wall_time_ms)) + PATIENCE;
+        let (ending, stdout, stderr, left_unread) = tokio::time::timeout(allowed, all)
             .await
             .map_err(|_| Fault::Internal("a stage did not end in time".to_owned()))?;
         let (mut ending, stdout, stderr) = (ending?, stdout?, stderr?);
         self.overhead.prepare_us += began_us.saturating_sub(self.since_us);
         self.overhead.start_us += ending.started_us.saturating_sub(began_us);
-        self.since_us = ending.ended_us;
+        (self.since_us, self.ended_us, self.left_unread) = (ending.ended_us, stdout.ended_us, left_unread);
         if stdout.cut || stderr.cut {
             // It may have ended by itself before it was seen that it had printed too much.
             ending.killed_for.get_or_insert(Cause::Output);
@@ -322,26 +481,44 @@ async fn end(
     sandbox: &mut Sandbox,
     over: &Notify,
     cancel: &mut watch::Receiver<bool>,
+    mut signals: Option<&mut mpsc::Receiver<i32>>,
     events: &mpsc::Sender<Item>,
 ) -> Result<crate::job::Ending, Fault> {
     let (mut printed_too_much, mut cancelled) = (false, false);
     loop {
-        let cause = tokio::select! {
-            news = sandbox.news() => Err(news?),
+        let turn = tokio::select! {
+            news = sandbox.news() => Turn::Heard(news?),
+            Some(signal) = next(&mut signals) => Turn::Signal(signal),
             () = over.notified(), if !printed_too_much => {
                 printed_too_much = true;
-                Ok(Cause::Output)
+                Turn::Kill(Cause::Output)
             }
             // An error means that nobody can cancel it any more, which is as good as being told to.
             _ = cancel.wait_for(|cancelled| *cancelled), if !cancelled => {
                 cancelled = true;
-                Ok(Cause::Cancelled)
+                Turn::Kill(Cause::Cancelled)
             }
         };
-        match cause {
-            Ok(cause) => sandbox.kill(cause).await?,
-            Err(News::Denied(flows)) => tell(events, Event::Denied(flows)).await,
-            Err(News::Ended(ending)) => return Ok(*ending),
+        match turn {
+            Turn::Kill(cause) => sandbox.kill(cause).await?,
+            Turn::Signal(signal) => sandbox.signal(signal).await?,
+            Turn::Heard(News::Denied(flows)) => tell(events, Event::Denied(flows)).await,
+            Turn::Heard(News::Ended(ending)) => return Ok(*ending),
         }
+    }
+}
+
+/// What comes next while a program runs.
+enum Turn {
+    Heard(News),
+    Kill(Cause),
+    Signal(i32),
+}
+
+/// The next signal for a program; never, where nobody sends any.
+async fn next(signals: &mut Option<&mut mpsc::Receiver<i32>>) -> Option<i32> {
+    match signals {
+        Some(signals) => signals.recv().await,
+        None => None,
     }
 }

@@ -2,18 +2,20 @@
 //! written, and what it leaves behind is taken out of the backend's pipe.
 
 use std::io::PipeReader;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::{Notify, mpsc};
 
+use super::attached::Attached;
 use super::{Fault, Item};
+use crate::backend;
 use crate::job::{Event, OmittedFile, OutputFile};
 use crate::plan::{Found, Omission};
 
 /// How much is read at once: what a pipe holds.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// What a program printed.
 #[derive(Debug)]
@@ -22,6 +24,9 @@ pub(super) struct Captured {
     pub(super) bytes: Vec<u8>,
     /// Whether there was more.
     pub(super) cut: bool,
+    /// Of what goes to another program: from when on it has got nothing more, by the monotonic clock; absent where it
+    /// was that one that would have no more.
+    pub(super) ended_us: Option<u64>,
 }
 
 /// Reads a stream to its end and keeps what is within the limit; what comes after it is read and
@@ -35,7 +40,7 @@ pub(super) async fn capture(
 ) -> Result<Captured, Fault> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut reader = receiver(reader)?;
-    let mut kept = Captured { bytes: Vec::new(), cut: false };
+    let mut kept = Captured { bytes: Vec::new(), cut: false, ended_us: None };
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = reader.read(&mut chunk).await.map_err(|error| Fault::Internal(error.to_string()))?;
@@ -56,11 +61,86 @@ pub(super) async fn capture(
     }
 }
 
-/// Writes all of standard input, or as much of it as the program takes.
-pub(super) async fn feed(writer: std::io::PipeWriter, bytes: &[u8]) {
-    if let Ok(mut writer) = pipe::Sender::from_owned_fd(OwnedFd::from(writer)) {
-        // A program that ends, or closes its input, before it has read all is no error.
-        writer.write_all(bytes).await.ok();
+/// Where a program's standard input comes from.
+#[derive(Debug)]
+pub(super) enum Input<'a> {
+    /// All of it is there.
+    Whole(&'a [u8]),
+    /// It comes while the program runs, and signals with it.
+    Attached(&'a mut Attached),
+}
+
+/// Bytes of standard input, there or to come.
+#[derive(Debug)]
+pub(super) enum Bytes<'a> {
+    Whole(&'a [u8]),
+    Attached(Pieces<'a>),
+}
+
+impl<'a> Input<'a> {
+    pub(super) const NONE: Input<'static> = Input::Whole(&[]);
+
+    /// What goes to standard input, and what goes to the process.
+    pub(super) fn split(self) -> (Bytes<'a>, Option<&'a mut mpsc::Receiver<i32>>) {
+        match self {
+            Self::Whole(bytes) => (Bytes::Whole(bytes), None),
+            Self::Attached(Attached { input, signals, has_taken, is_a_programs }) => {
+                (Bytes::Attached(Pieces { input, has_taken, is_a_programs: *is_a_programs }), Some(signals))
+            }
+        }
+    }
+}
+
+/// Input that comes while the program runs.
+#[derive(Debug)]
+pub(super) struct Pieces<'a> {
+    input: &'a mut mpsc::Receiver<Vec<u8>>,
+    /// Whether some have come.
+    has_taken: &'a mut bool,
+    is_a_programs: bool,
+}
+
+/// Writes all of standard input, or as much of it as the program takes before it is gone; says whether the program
+/// has left something of it unread.
+pub(super) async fn feed(writer: std::io::PipeWriter, bytes: Bytes<'_>, gone: &Notify) -> bool {
+    let Ok(mut writer) = pipe::Sender::from_owned_fd(OwnedFd::from(writer)) else {
+        return true;
+    };
+    // A program that ends, or closes its input, before it has read all is no error.
+    let mut took_all = match bytes {
+        Bytes::Whole(bytes) => writer.write_all(bytes).await.is_ok(),
+        Bytes::Attached(pieces) => {
+            let took_all = pass(&mut writer, pieces.input, pieces.has_taken, gone).await;
+            if pieces.is_a_programs {
+                // Who still sends learns that nobody reads any more.
+                pieces.input.close();
+            }
+            took_all && pieces.input.is_empty()
+        }
+    };
+    took_all &= backend::unread(writer.as_fd()).is_ok_and(|bytes| bytes == 0);
+    !took_all
+}
+
+/// Writes pieces for as long as some come and somebody takes them; false where one was not taken.
+async fn pass(
+    writer: &mut pipe::Sender,
+    pieces: &mut mpsc::Receiver<Vec<u8>>,
+    has_taken: &mut bool,
+    gone: &Notify,
+) -> bool {
+    let gone = gone.notified();
+    tokio::pin!(gone);
+    loop {
+        let piece = tokio::select! {
+            () = &mut gone => return true,
+            piece = pieces.recv() => piece,
+        };
+        let Some(piece) = piece else { return true };
+        *has_taken = true;
+        if writer.write_all(&piece).await.is_err() {
+            return false;
+        }
     }
 }
 

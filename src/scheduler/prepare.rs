@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncReadExt;
 
 use super::drive::Drive;
+use super::output::Input;
 use super::{Fault, output};
-use crate::backend::{BackendError, Order};
+use crate::backend::{BackendError, Opening, Order};
 use crate::cache::Claim;
 use crate::cache::entry::Entry;
 use crate::cache::key::{self, Ingredients, Key, Stamp};
@@ -24,7 +25,7 @@ const TIME: Duration = Duration::from_secs(12);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came of a prepare stage.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Prepared {
     pub(super) result: StageResult,
     /// Where what was installed is; absent where that did not go well.
@@ -147,15 +148,18 @@ impl Drive<'_> {
     async fn run_installer(&mut self, install: &Install) -> Result<StageResult, Fault> {
         let limits = install.stage.limits;
         let order = Order {
-            runtime: install.runtime.clone(),
-            profile: install.profile.clone(),
-            disk_bytes: limits.disk_bytes,
-            disk_files: limits.disk_files,
-            warm: false,
-            fresh: true,
+            sandbox: Opening {
+                runtime: install.runtime.clone(),
+                profile: install.profile.clone(),
+                disk_bytes: limits.disk_bytes,
+                disk_files: limits.disk_files,
+                warm: false,
+                fresh: true,
+                renewable: false,
+                trees: Vec::new(),
+                installer: Some(install.ecosystem),
+            },
             network: None,
-            trees: Vec::new(),
-            installer: Some(install.ecosystem),
         };
         self.sandbox = Some(self.backend.open(&order).await?);
         let archived = |file: &crate::job::InputFile| ArchivedFile {
@@ -164,7 +168,7 @@ impl Drive<'_> {
             executable: file.executable,
         };
         let files = Archive { files: install.files.iter().map(archived).collect() };
-        let ran = self.stage(Stage::Prepare, &install.stage, Some(&files), &[]).await;
+        let ran = self.stage(Stage::Prepare, &install.stage, Some(&files), Input::NONE).await;
         ran.map(|(result, _)| result).map_err(|fault| match fault {
             // It is ours, not the client's.
             Fault::Input { reason, .. } => Fault::Internal(format!("a file of the installer: {reason}")),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::RwLock;
 
@@ -52,6 +53,8 @@ pub(super) struct State {
     pub(super) denied: VecDeque<DeniedFlow>,
     /// Why it has no network though it is to have one.
     pub(super) network_error: Option<String>,
+    /// When the journal was told last that something was refused.
+    pub(super) denied_told_at: Option<Instant>,
 }
 
 impl Live {
@@ -76,6 +79,7 @@ impl Live {
                 cpu_us: 0,
                 denied: VecDeque::new(),
                 network_error: None,
+                denied_told_at: None,
             }),
             in_upkeep: AtomicBool::new(false),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use super::live::{Live, State};
 use super::types::{NetworkView, SessionError};
@@ -12,6 +13,8 @@ use crate::profile::Network;
 
 /// Most refused flows of one session that are remembered.
 const REMEMBERED: usize = 256;
+/// How long the journal hears nothing more of what was refused to a session, once it has heard of it.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the network refused to all sessions since the service was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,9 +103,18 @@ impl Shared {
                 *count = count.saturating_add(flow.count);
             }
         }
-        let mut state = live.state();
-        for flow in flows {
-            state.denied(flow);
+        let (first, others) = (flows.first().map(ToString::to_string), flows.len().saturating_sub(1));
+        let is_news = {
+            let mut state = live.state();
+            let is_news = state.denied_told_at.is_none_or(|before| before.elapsed() >= TELL_AGAIN);
+            if is_news {
+                state.denied_told_at = Some(Instant::now());
+            }
+            flows.into_iter().for_each(|flow| state.denied(flow));
+            is_news
+        };
+        if let Some(first) = first.filter(|_| is_news) {
+            tracing::info!(session = %live.id, others, "the network policy refused {first}");
         }
     }
 
@@ -110,11 +122,12 @@ impl Shared {
     pub(super) fn note_network(&self, live: &Live, error: Option<String>) {
         let is_news = {
             let mut state = live.state();
-            let is_news = error.is_some() && state.network_error != error;
+            let is_news = error.clone().filter(|_| state.network_error != error);
             state.network_error = error;
             is_news
         };
-        if is_news {
+        if let Some(error) = is_news {
+            tracing::warn!(session = %live.id, "a session has no network: {error}");
             self.refused.lock().unwrap_or_else(PoisonError::into_inner).errors += 1;
         }
     }

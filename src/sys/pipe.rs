@@ -1,4 +1,5 @@
-//! Moving bytes from pipes into memory files: splice(2), memfd_create(2), fallocate(2), lseek(2).
+//! Moving bytes from pipes into memory files: splice(2), memfd_create(2), fallocate(2), lseek(2); and what is
+//! left in a pipe: ioctl(2).
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -29,6 +30,18 @@ pub fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> Result<u
     let status = unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, most, flags) };
     let moved = check("splice", libc::c_long::try_from(status).expect("ssize_t is a long on Linux"))?;
     Ok(usize::try_from(moved).expect("negative values are errors"))
+}
+
+/// How many bytes were written to a pipe and not read yet; either end may ask. ioctl(2) with FIONREAD, pipe(7).
+///
+/// # Errors
+/// ENOTTY for what is no pipe.
+pub fn unread(pipe: BorrowedFd<'_>) -> Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int to the address that it is given, which is that of a live one of ours.
+    let status = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    check("ioctl", status.into())?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Gives back the memory of a range of a file, which reads as zeros from then on; whole pages only.
@@ -63,7 +76,7 @@ pub fn occupied(file: BorrowedFd<'_>) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
 
     use nix::errno::Errno as Number;
@@ -82,6 +95,18 @@ mod tests {
         assert_eq!(splice(reader.as_fd(), file.as_fd(), 3).unwrap_err().errno, Number::EAGAIN);
         drop(writer);
         assert_eq!(splice(reader.as_fd(), file.as_fd(), 3), Ok(0));
+    }
+
+    #[test]
+    fn either_end_of_a_pipe_tells_what_is_unread() {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        assert_eq!(unread(writer.as_fd()), Ok(0));
+        writer.write_all(b"four").unwrap();
+        assert_eq!((unread(writer.as_fd()), unread(reader.as_fd())), (Ok(4), Ok(4)));
+        reader.read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(unread(writer.as_fd()), Ok(1));
+        drop(reader);
+        assert_eq!(unread(writer.as_fd()), Ok(1));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
+pub mod bridge;
 pub mod internet;
 pub mod registries;
 pub mod sessions;
@@ -153,7 +154,10 @@ impl Service {
 
     /// The launcher proper, which is the child of the process that was started.
     pub fn launcher_pid(&self) -> i32 {
-        children(i32::try_from(self.launcher.id()).unwrap()).first().copied().expect("the launcher runs")
+        // It listens a moment before it has one.
+        let child = || children(self.launcher_stub_pid()).first().copied();
+        wait_for("the launcher", || child().is_some());
+        child().expect("the launcher runs")
     }
 
     pub fn launcher_stub_pid(&self) -> i32 {

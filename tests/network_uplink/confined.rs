@@ -106,13 +106,15 @@ fn an_uplink_for_another_test() {
 }
 
 fn run(descriptors: &[OwnedFd], control: &OwnedFd, does: String) -> ! {
-    let two = |at: usize| descriptors[at..at + 2].iter().map(|one| one.try_clone().unwrap()).collect::<Vec<_>>();
-    let [rules, log] = <[OwnedFd; 2]>::try_from(two(0)).unwrap();
-    let sockets = Sockets { resolver_udp: two(2), resolver_tcp: two(4), relay: two(6), proxy: two(8), rules, log };
+    let copy = |one: &OwnedFd| one.try_clone().unwrap();
+    let two = |at: usize| descriptors[at..at + 2].iter().map(copy).collect::<Vec<_>>();
+    let [rules, log, diag] = [0, 1, 2].map(|at| copy(&descriptors[at]));
+    let sockets =
+        Sockets { resolver_udp: two(3), resolver_tcp: two(5), relay: two(7), proxy: two(9), rules, log, diag };
     let confine = Some(Confinement { identity: Some(IDENTITY), keeps_rules: true });
     let control = control.try_clone().unwrap();
     let secrets = does.strip_prefix(GRANTED).map(|text| postcard::from_bytes(&STANDARD.decode(text).unwrap()).unwrap());
-    let ended = serve(Start { confine, secrets, ..start(POLICY) }, sockets, control, |_, _| Ok(Box::new(Doing(does))));
+    let ended = serve(Start { confine, secrets, ..start(POLICY) }, sockets, control, |_| Ok(Box::new(Doing(does))));
     if let Err(error) = &ended {
         eprintln!("{error}");
     }
@@ -139,8 +141,8 @@ fn time_to_serve(descriptors: &[OwnedFd]) -> Duration {
 /// An uplink that has been granted what `does` says, where that begins with [`GRANTED`].
 pub(crate) fn spawn(ground: &Ground, does: &str) -> (Launcher, Child) {
     let (launcher, control) = Launcher::pair();
-    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log } = sockets(&ground.sandbox);
-    let all = [vec![ground.host.duplicate(), control, rules, log], resolver_udp, resolver_tcp, relay, proxy];
+    let Sockets { resolver_udp, resolver_tcp, relay, proxy, rules, log, diag } = sockets(&ground.sandbox);
+    let all = [vec![ground.host.duplicate(), control, rules, log, diag], resolver_udp, resolver_tcp, relay, proxy];
     let all: Vec<OwnedFd> = all.into_iter().flatten().collect();
     for descriptor in &all {
         fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();

@@ -26,7 +26,7 @@ fn the_rules_are_installed_before_it_serves_and_else_it_does_not() {
     let broken = Recorded::default();
     *broken.broken.lock().unwrap() = Some("no table".to_owned());
     let (launcher, control) = Launcher::pair();
-    let ended = serve(start(POLICY), sockets(&ground.sandbox), control, |_, _| Ok(Box::new(broken)));
+    let ended = serve(start(POLICY), sockets(&ground.sandbox), control, |_| Ok(Box::new(broken)));
     assert!(matches!(ended, Err(UplinkError::Rules(why)) if why == "no table"));
     drop(launcher);
 }
@@ -93,7 +93,7 @@ fn an_order_that_is_none_ends_it() {
     drop((launcher, control));
     let given = sockets(&ground.sandbox);
     socket::send(near.as_fd(), &[250, 1, 2], &[]).unwrap();
-    let ended = serve(start(POLICY), given, far, |_, _| Ok(Box::new(Recorded::default())));
+    let ended = serve(start(POLICY), given, far, |_| Ok(Box::new(Recorded::default())));
     assert!(matches!(ended, Err(UplinkError::Io(..))), "{ended:?}");
 }
 

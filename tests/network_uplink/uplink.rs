@@ -177,6 +177,7 @@ fn in_words(flow: &DeniedFlow) -> String {
         DenialReason::Bound => "bound",
         DenialReason::Unreachable => "unreachable",
         DenialReason::Certificate => "certificate",
+        DenialReason::Misdirected => "misdirected",
     };
     let place = [name.clone(), address.map(|one| one.to_string()), port.map(|port| port.to_string())];
     let place: Vec<String> = place.into_iter().flatten().collect();
@@ -201,7 +202,7 @@ impl Uplink {
         let given = doors.clone();
         let thread = thread::spawn(move || {
             namespace::join(host.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
-            serve(start, sockets, control, |_, _| Ok(Box::new(given)))
+            serve(start, sockets, control, |_| Ok(Box::new(given)))
         });
         assert_eq!(launcher.report(), Report::Ready);
         Self { launcher, doors, thread }
@@ -238,5 +239,6 @@ pub(crate) fn sockets(sandbox: &Namespace) -> Sockets {
         proxy: listen(PROXY_PORT),
         rules: nothing(),
         log: nothing(),
+        diag: nothing(),
     })
 }

@@ -3,7 +3,7 @@
 Of sandboxes that are made for their job; `parked_and_warm` has those that wait for it.
 """
 
-from codesandbox_vm import begin_jobs, end_jobs, have_none_wait, health, leftovers, python, run_jobs
+from codesandbox_vm import begin_jobs, bound, end_jobs, have_none_wait, health, leftovers, python, run_jobs
 
 MEMORY_BOMB = "blocks = []\nwhile True: blocks.append(bytearray(1 << 20))"
 # Each child stays far below the limit; only their sum is above it.
@@ -52,6 +52,16 @@ print('begun', flush=True)
 for _ in range(100):
     time.sleep(0.05)
 print('done')
+"""
+# Takes so many MiB, or tells in which sandbox it is.
+JUDGED = """
+import os, sys
+command = sys.stdin.read()
+if command == 'where':
+    print(os.readlink('/proc/self/ns/pid'))
+else:
+    block = bytearray(int(command) << 20)
+    print('done')
 """
 LEAVES = "find /sys/fs/cgroup -name 'leaf-*' | sort"
 # Groups that hold a process.
@@ -113,6 +123,24 @@ with subtest("usage is exact, and a leaf that is used again remembers nothing"):
     before = machine.succeed(LEAVES)
     run_jobs(machine, *[python("print('again')")] * 4)
     t.assertEqual(before, machine.succeed(LEAVES))
+
+with subtest("cases of a judging that share a sandbox are held and counted each for itself"):
+    # Where an interpreter may wait that has started already, a case takes that.
+    bound(machine, warm=False)
+    sizes = [1, 40, 1, 200, 1, 40, 1, 1, 200, 1]
+    cases = [{"stdin": str(size), "expected": "done"} for size in sizes] + [{"stdin": "where", "expected": "?"}] * 4
+    job = python(JUDGED, limits={"memory_bytes": 64 * mebibytes}) | {"tests": {"cases": cases}}
+    judged, = run_jobs(machine, job)
+    *sized, _, _, _, _ = judged["tests"]["cases"]
+    for size, case in zip(sizes, sized, strict=True):
+        peak = case["run"]["usage"]["memory_peak_bytes"]
+        if size > 64:
+            assert case["verdict"] == "memory_limit_exceeded" and peak <= 64 * mebibytes, case
+        else:
+            assert case["verdict"] == "accepted" and size * mebibytes <= peak < (size + 20) * mebibytes, case
+    places = {case["difference"]["printed"]["data"] for case in judged["tests"]["cases"][-4:]}
+    # Control: as many as run at one time, and no more.
+    assert len(places) <= 2, judged
 
 with subtest("a sandbox that is frozen stands still, goes on when it is thawed, and can be ended as it is"):
     # Small, so that the guest's memory is enough for both at one time.

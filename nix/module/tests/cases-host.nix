@@ -38,7 +38,7 @@
       }
   ))
   (onHost withJudge withJudge (
-    case "client_without_users" "non-empty (list of" { clients.judge = judge; } {
+    case "client_without_users" "it has neither users nor tokens" { clients.judge = judge; } {
       clients.judge.users = [ ];
     }
   ))

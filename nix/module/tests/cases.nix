@@ -33,6 +33,27 @@ let
       };
     in
     onHost nftables nftables (case name says (allowing good) (allowing bad));
+  # A profile that has this secret, where there is one.
+  having = secret: {
+    network.public = true;
+    secrets.forge = {
+      file = "/run/keys/forge";
+      domains = [ "api.example.org" ];
+    };
+    profiles.default.network = {
+      allow = [ { domain = "api.example.org"; } ];
+      secrets.API_TOKEN = secret;
+    };
+  };
+  # A service that listens on this address, for a client that has a token.
+  token.laptop = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+  listening = settings: {
+    tcp = {
+      enable = true;
+    }
+    // settings;
+    clients.remote.tokens = token;
+  };
   # A profile that names everything.
   complete = (import ../data.nix { inherit lib; }).sandboxes.judge;
 in
@@ -53,29 +74,9 @@ in
     }
   )
   (onHost nftables nftables (
-    case "secret_of_nobody" "there is no secret \"other\"; there are \"forge\""
-      {
-        network.public = true;
-        secrets.forge = {
-          file = "/run/keys/forge";
-          domains = [ "api.example.org" ];
-        };
-        profiles.default.network = {
-          allow = [ { domain = "api.example.org"; } ];
-          secrets.API_TOKEN = "forge";
-        };
-      }
-      {
-        network.public = true;
-        secrets.forge = {
-          file = "/run/keys/forge";
-          domains = [ "api.example.org" ];
-        };
-        profiles.default.network = {
-          allow = [ { domain = "api.example.org"; } ];
-          secrets.API_TOKEN = "other";
-        };
-      }
+    case "secret_of_nobody" "there is no secret \"other\"; there are \"forge\"" (having "forge") (
+      having "other"
+    )
   ))
   # Numbers.
   (case "concurrency" "concurrency' is not of type `unsigned integer, meaning >=0'" {
@@ -264,10 +265,17 @@ in
   })
 
   # Packages.
-  (case "dependencies_profile" "dependencies.profile: there is no profile packages"
-    { dependencies.profile = "build"; }
-    { dependencies.profile = "packages"; }
-  )
+  (case "dependencies_profile" "dependencies.profile: there is no profile packages" {
+    dependencies.profile = "build";
+  } { dependencies.profile = "packages"; })
+
+  # Piston's dialect.
+  (case "piston_profile" "piston.profile: there is no profile nobody" { piston.profile = "judge"; } {
+    piston.profile = "nobody";
+  })
+  (case "piston_packages" "one of \"refuse\", \"confirm\"" { piston.packages = "confirm"; } {
+    piston.packages = "install";
+  })
 
   # Sessions.
   (case "session_idle_time_above_maximum"
@@ -377,6 +385,20 @@ in
     { socket.group = "codesandbox-clients"; }
     { socket.group = "codesandbox"; }
   )
+  (case "judge0_profile" "judge0.profile: there is no profile contests"
+    {
+      judge0 = {
+        enable = true;
+        profile = "judge";
+      };
+    }
+    {
+      judge0 = {
+        enable = true;
+        profile = "contests";
+      };
+    }
+  )
   (case "metrics_mode" "metrics.socket.mode: 0666 lets every user"
     {
       metrics = {
@@ -391,6 +413,47 @@ in
       };
     }
   )
+  (case "mcp_mode" "mcp.socket.mode: 0666 lets every user"
+    {
+      mcp = {
+        enable = true;
+        socket.mode = "0660";
+      };
+    }
+    {
+      mcp = {
+        enable = true;
+        socket.mode = "0666";
+      };
+    }
+  )
+  (case "mcp_group_of_the_service"
+    "mcp.socket.group: \"codesandbox\" is a group of the service itself"
+    { mcp.socket.group = "models"; }
+    { mcp.socket.group = "codesandbox"; }
+  )
+
+  # TCP.
+  (case "tcp_beyond_the_loopback"
+    "tcp.address: 192.0.2.1 is no address of the loopback, and nothing is encrypted"
+    (listening {
+      address = "192.0.2.1";
+      allow_plain = true;
+    })
+    (listening {
+      address = "192.0.2.1";
+    })
+  )
+  (case "tcp_everywhere" "tcp.address: :: is no address of the loopback"
+    (listening { address = "::1"; })
+    (listening {
+      address = "::";
+    })
+  )
+  (case "tcp_for_nobody" "tcp.enable: no client has a token" (listening { }) { tcp.enable = true; })
+  (case "token_itself" "hash of a token, as codesandbox token new tells it" (listening { }) {
+    clients.remote.tokens.laptop = "csb_token";
+  })
 
   # Profiles.
   (case "incomplete_profile" "services.codeSandbox.profiles.mine" { profiles.mine = complete; } {
@@ -462,45 +525,48 @@ in
   (reaches "profile_network_key" "profiles.default.network.allow" { domain = "example.org"; } {
     host = "example.org";
   })
-  (onHost nftables nftables (case "profile_network_private" "profiles.default.network.allow_private"
-    {
-      network.public = true;
-      profiles.default.network = {
-        allow = [ { cidr = "10.1.0.0/16"; } ];
-        allow_private = [ "10.1.0.0/16" ];
-      };
-    }
-    {
-      network.public = true;
-      profiles.default.network = {
-        allow = [ { cidr = "10.1.0.0/16"; } ];
-        allow_private = [ "10.1.0.0" ];
-      };
-    }
+  (onHost nftables nftables (
+    case "profile_network_private" "profiles.default.network.allow_private"
+      {
+        network.public = true;
+        profiles.default.network = {
+          allow = [ { cidr = "10.1.0.0/16"; } ];
+          allow_private = [ "10.1.0.0/16" ];
+        };
+      }
+      {
+        network.public = true;
+        profiles.default.network = {
+          allow = [ { cidr = "10.1.0.0/16"; } ];
+          allow_private = [ "10.1.0.0" ];
+        };
+      }
   ))
-  (onHost nftables nftables (case "profile_network_bound" "profiles.default.network.bytes' is not of type"
-    {
-      network.public = true;
-      profiles.default.network = {
-        allow = [ ];
-        bytes = 1000;
-      };
-    }
-    {
-      network.public = true;
-      profiles.default.network = {
-        allow = [ ];
-        bytes = 0;
-      };
-    }
+  (onHost nftables nftables (
+    case "profile_network_bound" "profiles.default.network.bytes' is not of type"
+      {
+        network.public = true;
+        profiles.default.network = {
+          allow = [ ];
+          bytes = 1000;
+        };
+      }
+      {
+        network.public = true;
+        profiles.default.network = {
+          allow = [ ];
+          bytes = 0;
+        };
+      }
   ))
-  (onHost nftables nftables (case "profile_network_closed"
-    "profiles.default.network: it allows what network.public = false refuses to all; set network.public = true"
-    {
-      network.public = true;
-      profiles.default.network.allow = [ { domain = "example.org"; } ];
-    }
-    { profiles.default.network.allow = [ { domain = "example.org"; } ]; }
+  (onHost nftables nftables (
+    case "profile_network_closed"
+      "profiles.default.network: it allows what network.public = false refuses to all; set network.public = true"
+      {
+        network.public = true;
+        profiles.default.network.allow = [ { domain = "example.org"; } ];
+      }
+      { profiles.default.network.allow = [ { domain = "example.org"; } ]; }
   ))
   (case "profile_filter"
     "profiles.default.seccomp' is not of type `value \"default\" (singular enum)'"

@@ -97,15 +97,17 @@ in
       in
       default.run.processes == 7 && default.run.wall_time_ms == 10000
     ))
-    (fact "a profile's network says what is said of it and nothing else" {
-      profiles.default.network.allow = [ { domain = "example.org"; } ];
-    } (
-      config:
-      config.services.codeSandbox.settings.profiles.default.network
-      == {
-        allow = [ { domain = "example.org"; } ];
+    (fact "a profile's network says what is said of it and nothing else"
+      {
+        profiles.default.network.allow = [ { domain = "example.org"; } ];
       }
-    ))
+      (
+        config:
+        config.services.codeSandbox.settings.profiles.default.network == {
+          allow = [ { domain = "example.org"; } ];
+        }
+      )
+    )
     (fact "a runtime's own pool says what is its own and nothing else" {
       pool.runtimes."python-3.13".floor = 4;
     } (config: config.services.codeSandbox.settings.pool.runtimes == { "python-3.13".floor = 4; }))
@@ -202,6 +204,31 @@ in
         && lib.hasInfix "counter name public accept" (table config)
       )
     ))
+    (onNftables (
+      fact "the table lets the daemon answer over TCP where that is on, and call nobody"
+        {
+          tcp.enable = true;
+          clients.remote.tokens.laptop = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        }
+        (
+          config:
+          lib.hasInfix "meta skuid codesandbox meta l4proto tcp ct direction reply accept" (table config)
+          && !(lib.hasInfix "jump callbacks" (table config))
+        )
+    ))
+    (onNftables (
+      fact "the table lets callbacks of Judge0 through to public addresses"
+        {
+          judge0.enable = true;
+          judge0.enable_callbacks = true;
+        }
+        (
+          config:
+          lib.hasInfix "meta skuid codesandbox jump callbacks" (table config)
+          && lib.hasInfix "chain callbacks {" (table config)
+          && !(lib.hasInfix "ct direction reply" (table config))
+        )
+    ))
     (fact "there is no table where nftables is off" { } (
       config: !(config.networking.nftables.tables ? codesandbox)
     ))
@@ -216,8 +243,87 @@ in
         host.boot.kernel.sysctl."kernel.yama.ptrace_scope" = 2;
       }
     )
+    (fact "Judge0 has a socket of the daemon's, which reaches nothing"
+      {
+        judge0 = {
+          enable = true;
+          socket.enable = true;
+          authn_token_file = "/run/keys/judge0";
+        };
+      }
+      (
+        config:
+        let
+          daemon = config.systemd.services.codesandboxd.serviceConfig;
+        in
+        config.systemd.sockets.codesandboxd-judge0.socketConfig.FileDescriptorName == "judge0"
+        && daemon.LoadCredential == [ "judge0-authn:/run/keys/judge0" ]
+        && daemon.PrivateNetwork
+        && daemon.IPAddressDeny == "any"
+      )
+    )
+    (fact "callbacks open the network, and nothing else does"
+      {
+        judge0 = {
+          enable = true;
+          enable_callbacks = true;
+        };
+      }
+      (
+        config:
+        let
+          daemon = config.systemd.services.codesandboxd.serviceConfig;
+        in
+        !daemon.PrivateNetwork
+        && daemon.RestrictAddressFamilies == "AF_UNIX AF_INET AF_INET6"
+        && daemon.IPAddressDeny == "multicast link-local"
+      )
+    )
     (fact "metrics have a socket of the daemon's" { metrics.enable = true; } (
       config: config.systemd.sockets.codesandboxd-metrics.socketConfig.Service == "codesandboxd.service"
+    ))
+    (fact "TCP has a socket of the daemon's, which keeps its own network private"
+      {
+        tcp.enable = true;
+        clients.remote.tokens.laptop = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+      }
+      (
+        config:
+        let
+          socket = config.systemd.sockets.codesandboxd-tcp.socketConfig;
+        in
+        socket.ListenStream == "127.0.0.1:8731"
+        && socket.FileDescriptorName == "tcp"
+        && socket.Service == "codesandboxd.service"
+        && socket.IPAddressDeny == "any"
+        && (daemon config).PrivateNetwork
+        && (daemon config).RestrictAddressFamilies == "AF_UNIX"
+        && config.networking.firewall.allowedTCPPorts or [ ] == [ ]
+        &&
+          config.services.codeSandbox.settings.tcp == {
+            allow_plain = false;
+            origins = [ ];
+          }
+        && config.services.codeSandbox.settings.clients.remote.users == [ ]
+      )
+    )
+    (fact "there is no TCP where nobody asks for it" { } (
+      config:
+      !(config.systemd.sockets ? codesandboxd-tcp) && !(config.services.codeSandbox.settings ? tcp)
+    ))
+    (fact "models have a user of their own, who is a client and nothing else" { mcp.enable = true; } (
+      config:
+      let
+        unit = config.systemd.services.codesandbox-mcp.serviceConfig;
+      in
+      unit.User == "codesandbox-mcp"
+      && unit.SupplementaryGroups == [ "codesandbox-clients" ]
+      && unit.CapabilityBoundingSet == ""
+      && unit.RestrictAddressFamilies == "AF_UNIX"
+      && config.systemd.sockets.codesandbox-mcp.socketConfig.SocketMode == "0660"
+    ))
+    (fact "without models there is nothing of them" { } (
+      config: !(config.systemd.services ? codesandbox-mcp) && !(config.users.users ? codesandbox-mcp)
     ))
   ];
 
@@ -240,6 +346,7 @@ in
     (change "the number of sandboxes" "reload" "restart" { launcher.sandboxes = 50; })
     (change "the ids" "nothing" "restart" { subordinate_ids.first = 2000000; })
     (change "metrics" "restart" "nothing" { metrics.enable = true; })
+    (change "models" "nothing" "nothing" { mcp.enable = true; })
     (change "the slice" "nothing" "nothing" { slice.MemoryMax = "4G"; })
     (change "the socket" "nothing" "nothing" { socket.mode = "0600"; })
     (change "the network" "reload" "restart" { network.public = true; })

@@ -58,7 +58,7 @@ impl FromRequestParts<State> for Asked {
         let client = parts.extensions.get::<Client>().ok_or_else(|| unknown("client"))?;
         let connection = parts.extensions.get::<Connection>().ok_or_else(|| unknown("connection"))?.clone();
         let config = state.config();
-        let quota = config.quota(client.uid);
+        let quota = client.quota(&config)?;
         let params = match RawPathParams::from_request_parts(parts, state).await {
             Ok(params) => params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             // A path that is no text names nothing.

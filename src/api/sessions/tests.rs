@@ -21,7 +21,8 @@ async fn ask(method: &str, path: &str) -> axum::response::Response {
     let state = State::new(Scheduler::new(backend, &config), config, catalogue);
     let (_stop, stopping) = watch::channel(false);
     let (connection, _kept) = Connection::new(stopping);
-    let router = router(state).layer(Extension(Client { uid: 0, gid: 0, pid: None })).layer(Extension(connection));
+    let router =
+        router(state).layer(Extension(Client::Process { uid: 0, gid: 0, pid: None })).layer(Extension(connection));
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     TowerToHyperService::new(router).call(request).await.unwrap()
 }

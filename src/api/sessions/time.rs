@@ -5,7 +5,7 @@ const DAYS_BEFORE_1970: u64 = 719_468;
 const DAYS_OF_ERA: u64 = 146_097;
 
 /// A Unix time in milliseconds, such as `2026-01-31T12:00:00.250Z`.
-pub(super) fn rfc3339(unix_ms: u64) -> String {
+pub(in crate::api) fn rfc3339(unix_ms: u64) -> String {
     let (days, of_day) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Years that begin in March have their odd day at their end; then each month's first day is a line.
     let days = days + DAYS_BEFORE_1970;

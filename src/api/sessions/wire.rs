@@ -15,6 +15,7 @@ use crate::profile::{LimitChanges, Limits, NetworkForm};
 /// Body of `POST /v1/sessions`. A field that is null counts as absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"runtime": "bash", "labels": {"job": "42"}}))]
 pub struct SessionRequest {
     /// Language and version, as in `POST /v1/run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +27,7 @@ pub struct SessionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
     /// Limits that differ from those of the profile's run stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub limits: Option<LimitChanges>,
     /// Variables of every program's environment.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::unique_keys")]
@@ -50,7 +51,7 @@ pub struct SessionRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<String>>,
     /// Packages that its programs find, installed in a sandbox of their own before the session is made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub dependencies: Option<Dependencies>,
 }
 
@@ -187,6 +188,7 @@ pub struct SessionsResponse {
 /// Body of `POST /v1/sessions/{id}/execs`. Exactly one of `argv` and `shell` is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"shell": "echo hello | tee greeting"}))]
 pub struct ExecRequest {
     /// Arguments, the program first: a path, or a name that is searched for in `PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,10 +209,10 @@ pub struct ExecRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin_base64: Option<String>,
     /// Limits that differ from the session's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub limits: Option<LimitChanges>,
     /// Size of the terminal that it gets; pipes where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "fields::object")]
     pub terminal: Option<SizeRequest>,
     /// Whether to answer at once, and have it go on by itself; false where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -473,6 +475,7 @@ pub struct SnapshotsResponse {
 /// Body of `POST /v1/sessions/{id}/contexts`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"language": "python"}))]
 pub struct ContextRequest {
     /// Name of the language, which must be that of one of the session's runtimes.
     pub language: String,

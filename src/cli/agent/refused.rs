@@ -109,6 +109,7 @@ fn advice(flow: &DeniedFlow) -> String {
         (DenialReason::Bound, None) => "in an allow-file: more connections or bytes".to_owned(),
         (DenialReason::Unreachable, None) => "it is allowed, and does not answer".to_owned(),
         (DenialReason::Certificate, None) => "it is allowed, and its certificate is not valid".to_owned(),
+        (DenialReason::Misdirected, None) => "it is allowed, and a request to it named another host".to_owned(),
         (DenialReason::NotListed | DenialReason::Port, None) => "nothing allows that".to_owned(),
     }
 }

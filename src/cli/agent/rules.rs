@@ -153,8 +153,17 @@ fn checked(form: AllowForm) -> Result<AllowList, String> {
     Ok(list)
 }
 
+/// What the command line says of the network.
+#[derive(Debug)]
+pub(super) struct Flags {
+    /// What may be reached.
+    pub(super) destinations: Vec<DestinationForm>,
+    /// Secrets by their variables.
+    pub(super) secrets: BTreeMap<String, String>,
+}
+
 /// What may be reached by the command line and the file together. Bounds and exceptions are the file's.
-pub(super) fn combined(flags: &[DestinationForm], rules: Option<&Rules>) -> Result<Network, RulesError> {
+pub(super) fn combined(flags: &Flags, rules: Option<&Rules>) -> Result<Network, RulesError> {
     let empty = || AllowForm {
         allow: Vec::new(),
         allow_private: Vec::new(),
@@ -164,8 +173,10 @@ pub(super) fn combined(flags: &[DestinationForm], rules: Option<&Rules>) -> Resu
         secrets: BTreeMap::new(),
     };
     let mut form = rules.map_or_else(|| Ok(empty()), Rules::read)?;
-    let more: Vec<DestinationForm> = flags.iter().filter(|flag| !form.allow.contains(flag)).cloned().collect();
+    let more: Vec<DestinationForm> =
+        flags.destinations.iter().filter(|flag| !form.allow.contains(flag)).cloned().collect();
     form.allow.extend(more);
+    form.secrets.extend(flags.secrets.clone());
     let told = |error: String| match rules {
         None => RulesError::Together(error),
         Some(rules) => RulesError::Together(format!("--allow and {} together: {error}", rules.path.display())),
@@ -370,8 +381,9 @@ mod tests {
         let many: Vec<String> = (0..4096).map(|n| format!("{{ domain = \"h{n}.example.org\" }}")).collect();
         std::fs::write(&path, format!("allow = [{}]", many.join(",\n"))).unwrap();
         let rules = Rules::open(&path).unwrap();
-        assert!(combined(&[domain("h1.example.org", None)], Some(&rules)).is_ok());
-        let error = combined(&[domain("more.example.org", None)], Some(&rules)).unwrap_err().to_string();
+        let flags = |name: &str| Flags { destinations: vec![domain(name, None)], secrets: BTreeMap::new() };
+        assert!(combined(&flags("h1.example.org"), Some(&rules)).is_ok());
+        let error = combined(&flags("more.example.org"), Some(&rules)).unwrap_err().to_string();
         assert!(error.contains("4097 destinations"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::refused::Refused;
-use super::rules::{self, Rules};
+use super::rules::{self, Flags, Rules};
 use super::watch::Watch;
 use super::{AgentError, ask, streams};
 use crate::backend::{
@@ -29,7 +29,7 @@ use crate::daemon::embedded::Launcher;
 use crate::job::{Ending, Exit, verdict};
 use crate::launcher::{GRANTED_PROFILE, Grant};
 use crate::plan::{Cause, Size, Spec};
-use crate::profile::{DestinationForm, Network};
+use crate::profile::Network;
 use crate::sys::terminal;
 
 /// Number of the only program.
@@ -47,7 +47,7 @@ pub(super) struct Plan {
     /// Arguments and environment.
     pub(super) spec: Spec,
     /// What the command line allows.
-    pub(super) flags: Vec<DestinationForm>,
+    pub(super) flags: Flags,
     /// What may be reached at first.
     pub(super) network: Network,
     /// The allow-file.

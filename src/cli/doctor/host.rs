@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::client::ClientError;
 use super::super::service::{self, Place};
 use super::{Check, Remedy, State};
 use crate::api::wire::HealthResponse;
+use crate::client::Client;
 use crate::launcher::{Delegation, Footing, delegation, footing};
 
 /// Looks at everything.
@@ -186,20 +186,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 fn daemon(place: &Place) -> Check {
     let socket = place.socket_path();
     let answer = service::runtime().map(|runtime| {
-        runtime.block_on(async {
-            let asked = async { service::connect(&socket).await?.get("/health").await };
-            tokio::time::timeout(PATIENCE, asked).await
-        })
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, Client::unix(&socket).health()).await })
     });
     let (state, detail) = match answer {
+        Ok(Ok(Ok(HealthResponse { reason: Some(reason), .. }))) => {
+            (State::Degraded, format!("{}: {reason}", socket.display()))
+        }
         Ok(Ok(Ok(_))) => (State::Found, format!("answers on {}", socket.display())),
         Ok(Ok(Err(error))) if error.is_absent() => {
             (State::Noted, format!("none on {}; codesandbox runs without one", socket.display()))
-        }
-        Ok(Ok(Err(ClientError::Refused(refusal)))) => {
-            let health = serde_json::from_slice::<HealthResponse>(&refusal.body).ok();
-            let reason = health.and_then(|health| health.reason).unwrap_or_else(|| refusal.to_string());
-            (State::Degraded, format!("{}: {reason}", socket.display()))
         }
         Ok(Ok(Err(error))) => (State::Degraded, format!("{}: {error}", socket.display())),
         Ok(Err(_)) => (State::Degraded, format!("{}: no answer in {} s", socket.display(), PATIENCE.as_secs())),

@@ -23,9 +23,9 @@ use super::output::{from_base64, show};
 use super::terminal::{self, Raw};
 use super::wire::{Ending, Exec, Said, Say, Size, Stream};
 use super::{SessionError, input, list};
-use crate::cli::client::{ClientError, Refusal, explain};
 use crate::cli::text::harmless;
 use crate::cli::{complain, exit};
+use crate::client::{ClientError, Refusal, explain};
 
 /// Keys that leave a program running where nobody chose others.
 pub(super) const KEYS: &str = "ctrl-p,ctrl-q";

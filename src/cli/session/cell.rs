@@ -20,9 +20,9 @@ use super::transfer::Source;
 use super::wire::{Key, Session, Stream};
 use super::{SessionError, print};
 use crate::api::problem::ProblemDetails;
-use crate::cli::client::{ClientError, explain};
 use crate::cli::text::harmless;
 use crate::cli::{complain, exit};
+use crate::client::{ClientError, explain};
 use crate::sys::fs::{open_beneath, open_directory};
 
 /// Examples.

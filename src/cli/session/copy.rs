@@ -14,8 +14,8 @@ use super::extract::{Extracted, extract};
 use super::link::{Link, escape};
 use super::target::{Side, base_name, join, side};
 use super::transfer::{Source, both, read_by, reading, to_file, to_stdout, written_by};
-use crate::cli::client::ClientError;
 use crate::cli::{complain, exit};
+use crate::client::ClientError;
 
 /// Examples.
 pub(super) const HELP: &str = "\

@@ -183,7 +183,7 @@ async fn end(link: &Link, path: &str) -> Result<(), SessionError> {
 async fn send_input(link: Link, path: String) {
     if let Err(error) = forward_input(&link, &path, input::pieces()).await {
         // A program that has ended, or has closed its input, wants no more: that is told by its output.
-        if !matches!(&error, SessionError::Client(crate::cli::client::ClientError::Refused(refusal)) if refusal.status < 500)
+        if !matches!(&error, SessionError::Client(crate::client::ClientError::Refused(refusal)) if refusal.status < 500)
         {
             complain(&format!("standard input: {error}"));
         }
@@ -195,9 +195,9 @@ async fn forward_input(link: &Link, path: &str, mut pieces: mpsc::Receiver<Vec<u
     let mut client = link.connect().await?;
     let path = format!("{path}/stdin");
     while let Some(piece) = pieces.recv().await {
-        client.upload(Method::POST, &path, BYTES, crate::cli::client::full(piece)).await?;
+        client.upload(Method::POST, &path, BYTES, crate::client::full(piece)).await?;
     }
-    client.upload(Method::POST, &format!("{path}?close=true"), BYTES, crate::cli::client::full(Vec::new())).await?;
+    client.upload(Method::POST, &format!("{path}?close=true"), BYTES, crate::client::full(Vec::new())).await?;
     Ok(())
 }
 

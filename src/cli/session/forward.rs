@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 use super::link::Link;
 use super::target::{Ports, ports};
 use super::{SessionError, print};
-use crate::cli::client::ClientError;
 use crate::cli::{complain, exit};
+use crate::client::ClientError;
 
 /// Examples.
 pub(super) const HELP: &str = "\

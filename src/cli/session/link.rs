@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::SessionError;
 use super::wire::SessionList;
-use crate::cli::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Connection};
+pub(super) use crate::client::{escape, understood};
 
 /// Fewest characters that an id may be shortened to.
 const PREFIX: usize = 4;
@@ -30,30 +31,31 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     socket: PathBuf,
+    client: Client,
 }
 
 impl Link {
     /// To the daemon on this socket.
     pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self { client: Client::unix(socket.clone()), socket }
     }
 
     /// A stream to the daemon.
     pub(super) async fn stream(&self) -> Result<UnixStream, ClientError> {
         UnixStream::connect(&self.socket)
             .await
-            .map_err(|error| ClientError::Connect { path: self.socket.clone(), error })
+            .map_err(|error| ClientError::Connect { place: self.socket.display().to_string(), error })
     }
 
     /// A connection to the API.
-    pub(super) async fn connect(&self) -> Result<Client, ClientError> {
-        Client::over(self.stream().await?).await
+    pub(super) async fn connect(&self) -> Result<Connection, ClientError> {
+        self.client.connect().await
     }
 
     /// The whole answer to a request, as it came.
     pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes, ClientError> {
         let json = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
-        self.connect().await?.call(method, path, json).await
+        self.client.call(method, path, json).await
     }
 
     /// The answer to GET.
@@ -121,24 +123,6 @@ fn choose(given: &str, ids: Vec<&str>) -> Result<String, SessionError> {
     }
 }
 
-/// An answer as a type.
-pub(super) fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Strange(error.to_string()))
-}
-
-/// Text as a part of a path or of a query.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    escaped
-}
-
 /// How long it is still worth trying to reach a service that went away.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -193,11 +177,5 @@ mod tests {
         for given in ["abc", "", "../../x", "abcd/x", "abcd?x", "abcd efgh"] {
             assert!(matches!(runtime.block_on(link.id(given)), Err(SessionError::Id(_))), "{given}");
         }
-    }
-
-    #[test]
-    fn text_is_escaped_byte_by_byte() {
-        assert_eq!(escape("a b&c=d/ä%"), "a%20b%26c%3Dd%2F%C3%A4%25");
-        assert_eq!(escape("x-1_2.3~"), "x-1_2.3~");
     }
 }

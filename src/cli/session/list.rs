@@ -9,8 +9,8 @@ use super::target::pair;
 use super::time::{relative, words};
 use super::wire::{Exec, Session};
 use super::{SessionError, print, print_json};
-use crate::cli::client::ClientError;
 use crate::cli::text::{harmless, table};
+use crate::client::ClientError;
 
 /// Characters of an id in a table: enough to be given to other commands.
 const SHORT: usize = 12;

@@ -7,9 +7,9 @@ use super::SessionError;
 use super::link::{Link, Patience, escape, is_passing, understood};
 use super::wire::{Ending, OutputEvent, Stream};
 use crate::api::wire::Encoding;
-use crate::cli::client::{ClientError, explain};
 use crate::cli::complain;
 use crate::cli::follow::{Sink, decode, write};
+use crate::client::{ClientError, explain};
 
 /// Arguments of `codesandbox session logs`.
 #[derive(Debug, clap::Args)]

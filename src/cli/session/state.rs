@@ -7,8 +7,8 @@ use super::SessionError;
 use super::link::{Link, escape};
 use super::target::pair;
 use super::wire::Session;
-use crate::cli::client::ClientError;
 use crate::cli::{complain, exit};
+use crate::client::ClientError;
 
 /// Arguments of the commands that take sessions only.
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Bytes, Frame, Incoming};
+use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::SessionError;
 use super::output::show;
 use super::wire::Stream;
-use crate::cli::client::{Body, ClientError};
+use crate::client::{Body, ClientError, Download};
 
 /// Longest piece.
 const PIECE: usize = 64 << 10;
@@ -110,7 +110,7 @@ impl Write for Writer {
 
 /// Gives an answer's body to a thread that reads it.
 pub(super) async fn read_by<T: Send + 'static>(
-    body: Incoming,
+    body: Download,
     work: impl FnOnce(Reader) -> Result<T, SessionError> + Send + 'static,
 ) -> Result<T, SessionError> {
     let (sender, receiver) = mpsc::channel(WAITING);
@@ -125,11 +125,9 @@ pub(super) async fn read_by<T: Send + 'static>(
     done
 }
 
-async fn feed(mut body: Incoming, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), ClientError> {
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data()
-            && sender.send(Ok(data)).await.is_err()
-        {
+async fn feed(mut body: Download, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), ClientError> {
+    while let Some(data) = body.next().await? {
+        if sender.send(Ok(data)).await.is_err() {
             // The thread has given up, and says why.
             return Ok(());
         }
@@ -160,18 +158,16 @@ impl Read for Reader {
 }
 
 /// Writes an answer's body to standard output.
-pub(super) async fn to_stdout(mut body: Incoming) -> Result<(), SessionError> {
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(ClientError::from)?.into_data() {
-            show(Stream::Stdout, data.to_vec()).await?;
-        }
+pub(super) async fn to_stdout(mut body: Download) -> Result<(), SessionError> {
+    while let Some(data) = body.next().await? {
+        show(Stream::Stdout, data.to_vec()).await?;
     }
     Ok(())
 }
 
 /// Writes an answer's body to a file, or to standard output where it is `-`. A new file of which only a
 /// part came is taken away again.
-pub(super) async fn to_file(body: Incoming, path: &Path) -> Result<(), SessionError> {
+pub(super) async fn to_file(body: Download, path: &Path) -> Result<(), SessionError> {
     if path == Path::new("-") {
         return to_stdout(body).await;
     }

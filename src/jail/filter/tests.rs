@@ -68,14 +68,23 @@ fn every_number_is_decided_as_the_file_says() {
 
 #[test]
 fn init_can_make_no_process_and_no_socket() {
-    let filter = Filter::of_init().unwrap();
-    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
-    for call in [Sysno::clone, Sysno::clone3, Sysno::execve, Sysno::socket, Sysno::mount, Sysno::ptrace, Sysno::setns] {
-        assert_eq!(on(&filter, call, 0, 0), refused, "{call}");
+    for renewable in [false, true] {
+        let filter = Filter::of_init(renewable).unwrap();
+        for call in [Sysno::clone, Sysno::clone3, Sysno::execve, Sysno::socket, Sysno::ptrace, Sysno::setns] {
+            assert_eq!(on(&filter, call, 0, 0), REFUSED, "{call}");
+        }
+        assert_eq!(on(&filter, Sysno::ioctl, 0, libc::TIOCSTI), REFUSED);
+        assert_eq!(on(&filter, Sysno::ioctl, 0, SECCOMP_IOCTL_NOTIF_SEND), ALLOWED);
+        assert_eq!(on(&filter, Sysno::kill, 0, 0), ALLOWED);
+        // What empties a sandbox, and nothing besides.
+        let expected = if renewable { ALLOWED } else { REFUSED };
+        assert_eq!(on(&filter, Sysno::mount, 0, 0), expected);
+        assert_eq!(on(&filter, Sysno::umount2, 0, 0), expected);
+        assert_eq!(on(&filter, Sysno::unshare, u64::from(libc::CLONE_NEWIPC.cast_unsigned()), 0), expected);
+        for flags in [0, libc::CLONE_NEWUSER, libc::CLONE_NEWIPC | libc::CLONE_NEWNET] {
+            assert_eq!(on(&filter, Sysno::unshare, u64::from(flags.cast_unsigned()), 0), REFUSED, "{flags}");
+        }
     }
-    assert_eq!(on(&filter, Sysno::ioctl, 0, libc::TIOCSTI), refused);
-    assert_eq!(on(&filter, Sysno::ioctl, 0, SECCOMP_IOCTL_NOTIF_SEND), ALLOWED);
-    assert_eq!(on(&filter, Sysno::kill, 0, 0), ALLOWED);
 }
 
 #[test]

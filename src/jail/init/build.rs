@@ -1,11 +1,14 @@
 //! What init does to itself and to its namespaces before it says that the jail is ready.
 
 use std::ffi::CString;
+use std::fs::File;
+use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno as Number;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, chdir, setgroups, setresgid, setresuid};
@@ -118,15 +121,53 @@ pub(super) fn mount_scratch(jail: &Jail) -> Result<(), Errno> {
     Ok(())
 }
 
+/// What it takes to put a sandbox back to how it began.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    jail: Jail,
+    /// Where the number of the last process is kept; pid_namespaces(7). What covers `/proc/sys` makes it read-only for
+    /// whoever opens it later.
+    last_pid: File,
+}
+
+impl Renewal {
+    /// Before `/proc` is masked. Nothing where the jail needs none, and on a kernel without CONFIG_CHECKPOINT_RESTORE,
+    /// on which a program would learn by its number how many there have been.
+    pub(super) fn prepare(jail: &Jail) -> Result<Option<Self>, Errno> {
+        if !jail.renewable {
+            return Ok(None);
+        }
+        match File::options().write(true).open("/proc/sys/kernel/ns_last_pid") {
+            Ok(last_pid) => Ok(Some(Self { jail: jail.clone(), last_pid })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).call("open"),
+        }
+    }
+
+    /// Lets go of everything that a program could have left, and makes it anew. Every process but init is dead, so an
+    /// error that says that something is in use is one.
+    pub(super) fn renew(&mut self) -> Result<(), Errno> {
+        for place in ["/tmp", "/dev/shm", "/workspace", "/tmp"] {
+            umount2(place, MntFlags::UMOUNT_NOFOLLOW).call("umount2")?;
+        }
+        mount_scratch(&self.jail)?;
+        // Shared memory, semaphores and queues outlive processes, but not their namespace.
+        unshare(CloneFlags::CLONE_NEWIPC).call("unshare")?;
+        // The next program is process 2 again.
+        self.last_pid.rewind().and_then(|()| self.last_pid.write_all(b"1")).call("write")
+    }
+}
+
 /// Mounts a tree, which comes sealed and attached to nothing, where programs look for it.
 pub(super) fn mount_tree(ecosystem: Ecosystem, tree: &OwnedFd) -> Result<(), Errno> {
     let place = CString::new(ecosystem.place()).expect("a fixed path");
     crate::sys::mount::attach(tree.as_fd(), &place)
 }
 
-/// Keeps what init needs to kill, read, write and watch inside its own sandbox, for good.
-pub(super) fn confine() -> Result<(), Errno> {
-    let kept: CapsHashSet = [
+/// Keeps what init needs to kill, read, write and watch inside its own sandbox, for good, and to make its mounts anew
+/// where it is renewable.
+pub(super) fn confine(renewable: bool) -> Result<(), Errno> {
+    let mut kept: CapsHashSet = [
         Capability::CAP_KILL,
         Capability::CAP_CHOWN,
         Capability::CAP_DAC_OVERRIDE,
@@ -134,6 +175,9 @@ pub(super) fn confine() -> Result<(), Errno> {
     ]
     .into_iter()
     .collect();
+    if renewable {
+        kept.insert(Capability::CAP_SYS_ADMIN);
+    }
     for capability in caps::all() {
         let there = caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false);
         if there && !kept.contains(&capability) {

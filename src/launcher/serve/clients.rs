@@ -8,7 +8,6 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::trees::Fittings;
 use super::{About, Connection, Server};
-use crate::launcher::pool::Key;
 use crate::launcher::protocol::{MESSAGE_BYTES, Reply, Request, VERSION};
 use crate::launcher::sandbox::{BACKLOG, Work};
 use crate::launcher::workspace::TreeSize;
@@ -122,12 +121,11 @@ impl Server {
         }
         let mut descriptors = descriptors.into_iter();
         match request {
-            Request::Open { lease, runtime, profile, disk_bytes, disk_files, warm, fresh, reach, trees, installer } => {
-                let key = Key { runtime, profile, warm };
-                let (disk, reach) = ((disk_bytes, disk_files), (reach, descriptors.next()));
-                let opened = self.trees(&trees).and_then(|trees| {
-                    let fittings = Fittings { trees, installer };
-                    self.open((connection, lease), key, disk, fresh, reach, &fittings)
+            Request::Open { lease, sandbox, reach } => {
+                let reach = (reach, descriptors.next());
+                let opened = self.trees(&sandbox.trees).and_then(|trees| {
+                    let fittings = Fittings { trees, installer: sandbox.installer };
+                    self.open((connection, lease), sandbox, reach, &fittings)
                 });
                 if let Err(reason) = opened {
                     self.reply(connection, &Reply::Failed { lease, reason, had_begun: false }, Vec::new());
@@ -141,9 +139,16 @@ impl Server {
                 let work = descriptors.next().zip(descriptors.next()).map(|(wanted, pipe)| Work::Collect(wanted, pipe));
                 self.assign(connection, lease, work);
             }
+            Request::Renew { lease } => self.assign(connection, lease, Some(Work::Renew)),
             Request::Kill { lease, cause } => {
                 if let Some(serial) = self.leases.get(&(connection, lease)).copied() {
                     self.change(serial, |sandbox, _, _, _| sandbox.kill(cause).map_err(|errno| errno.to_string()));
+                }
+            }
+            Request::Signal { lease, signal } => {
+                let serial = self.leases.get(&(connection, lease));
+                if let Some(sandbox) = serial.and_then(|serial| self.sandboxes.get(serial)) {
+                    sandbox.signal(signal);
                 }
             }
             Request::Close { lease } => match self.leases.get(&(connection, lease)).copied() {

@@ -9,7 +9,7 @@ use super::Server;
 use super::trees::{Fitting, Fittings};
 use crate::job::Path;
 use crate::launcher::pool::Key;
-use crate::launcher::protocol::Reach;
+use crate::launcher::protocol::{Opening, Reach};
 use crate::launcher::sandbox::Phase;
 use crate::profile::{Limits, Network};
 use crate::sys::process;
@@ -27,15 +27,15 @@ impl Server {
     pub(super) fn open(
         &mut self,
         owner: (u64, u64),
-        key: Key,
-        (disk_bytes, disk_files): (u64, u64),
-        fresh: bool,
+        wanted: Opening,
         (reach, given): (Reach, Option<OwnedFd>),
         fittings: &Fittings,
     ) -> Result<(), String> {
         if self.stopping || self.leases.contains_key(&owner) {
             return Err("the launcher is stopping, or the lease is in use".to_owned());
         }
+        let Opening { disk_bytes, disk_files, .. } = wanted;
+        let key = Key { runtime: wanted.runtime, profile: wanted.profile, warm: wanted.warm };
         let profile = self.profiles.get(&key.profile).ok_or("no such profile")?;
         let maximum = &profile.maximum;
         if disk_bytes > maximum.disk_bytes || disk_files > maximum.disk_files {
@@ -54,7 +54,9 @@ impl Server {
         let key = Key { warm, ..key };
         // None waits that sees more than its runtime.
         let is_plain = fittings.fitting() == Fitting::Plain;
-        if !fresh
+        let renewable = wanted.renewable && !network.has_sockets();
+        if !wanted.fresh
+            && !renewable
             && is_plain
             && has_usual_disk
             && is_usual
@@ -70,7 +72,8 @@ impl Server {
             return Ok(());
         }
         // What is made for a job alone need not wait for an interpreter to start twice.
-        self.make(&Key { warm: false, ..key }, Some(owner), (disk_bytes, disk_files), network, fittings).map(drop)
+        let key = Key { warm: false, ..key };
+        self.make(&key, Some(owner), (disk_bytes, disk_files), renewable, network, fittings).map(drop)
     }
 
     /// The network of a sandbox that has waited is looked at before it is anybody's, and made narrower where
@@ -205,7 +208,8 @@ impl Server {
         let parked = self.sandboxes.values().filter(|sandbox| sandbox.owner.is_none()).count();
         let made = if parked < (most / 2).min(most.saturating_sub(jobs)) && self.sandboxes.len() < most {
             let network = self.profiles.get(&key.profile).map(|profile| profile.network.clone());
-            self.make(&key, None, (disk_bytes, disk_files), network.unwrap_or_default(), &Fittings::default())
+            let network = network.unwrap_or_default();
+            self.make(&key, None, (disk_bytes, disk_files), false, network, &Fittings::default())
         } else {
             self.pool.hold_until(now + ROUND);
             return;

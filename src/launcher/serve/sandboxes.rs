@@ -36,6 +36,7 @@ impl Server {
         key: &Key,
         owner: Option<(u64, u64)>,
         (disk_bytes, disk_files): (u64, u64),
+        renewable: bool,
         reach: Network,
         fittings: &Fittings,
     ) -> Result<u64, String> {
@@ -45,9 +46,11 @@ impl Server {
         let filter = self.filters.get(&(profile.seccomp.clone(), loopback)).ok_or("no such filter")?;
         let filter = Arc::clone(filter);
         let slot = self.slots.take().ok_or(NO_SLOT)?;
-        let trees = fittings.trees.iter().map(|(ecosystem, _)| *ecosystem).collect();
         let identity = self.slots.identity(slot);
-        let jail = Jail { identity, disk_bytes, disk_files, workspace: None, furnished: false, trees };
+        // Where init is the same user as the program, it is to have no more than it must.
+        let renewable = renewable && matches!(identity, Identity::Own { .. });
+        let trees = fittings.places();
+        let jail = Jail { identity, disk_bytes, disk_files, workspace: None, furnished: false, trees, renewable };
         let (init, control, entered) = match self.make_init(&key.runtime, &jail, &reach, None, fittings) {
             Ok(made) => made,
             Err(reason) => {
@@ -165,7 +168,9 @@ impl Server {
         let (ours, theirs) = socket::pair().map_err(text)?;
         let mut entered = self.networks.enter(network).map_err(text)?;
         namespace::join(template.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
-        let started = init::start(jail, &self.init_filter, theirs.as_fd());
+        let [plain, renewable] = &self.init_filters;
+        let filter = if jail.renewable { renewable } else { plain };
+        let started = init::start(jail, filter, theirs.as_fd());
         namespace::join(self.home_mounts.as_fd(), CloneFlags::CLONE_NEWNS).map_err(text)?;
         self.networks.leave().map_err(text)?;
         let child = started.map_err(|error| error.to_string())?;
@@ -280,8 +285,8 @@ impl Server {
         };
         let report = postcard::from_bytes(buffer.get(..message.length).unwrap_or_default());
         let owner = sandbox.owner;
-        let (mut not_unpacked, mut is_ready) = (None, false);
-        self.change(serial, |sandbox, _, _, news| {
+        let (mut not_unpacked, mut is_ready, mut is_renewed) = (None, false, false);
+        self.change(serial, |sandbox, home, tree, news| {
             match report.map_err(|_| "init does not make sense".to_owned())? {
                 Report::Ready => {
                     if matches!(sandbox.phase, Phase::Making) {
@@ -298,12 +303,19 @@ impl Server {
                 Report::Finished(_, finished) => sandbox.finished(finished, news)?,
                 Report::Inspected { file_at_limit, disk_full, .. } => sandbox.inspected(file_at_limit, disk_full, news),
                 Report::Collected => sandbox.phase = Phase::Idle,
+                Report::Renewed => {
+                    sandbox.renewed(home, tree)?;
+                    is_renewed = true;
+                }
                 Report::Froze | Report::Census(_) => {}
             }
             Ok(())
         });
         if is_ready {
             self.park(serial);
+        }
+        if let (Some((connection, lease)), true) = (owner, is_renewed) {
+            self.reply(connection, &Reply::Renewed { lease }, Vec::new());
         }
         if let (Some((connection, lease)), Some(error)) = (owner, not_unpacked) {
             self.reply(connection, &Reply::NotUnpacked { lease, error }, Vec::new());

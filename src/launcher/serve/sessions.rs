@@ -291,8 +291,15 @@ impl Server {
         // A template of real directories has all that is to be written to; the workspace is there, and not seen.
         let furnished = self.grant.is_some();
         let overlay = (!furnished).then(|| mounts.overlay.clone());
-        let trees = fittings.trees.iter().map(|(ecosystem, _)| *ecosystem).collect();
-        let plan = Plan { identity, disk_bytes: 0, disk_files: 0, workspace: overlay, furnished, trees };
+        let plan = Plan {
+            identity,
+            disk_bytes: 0,
+            disk_files: 0,
+            workspace: overlay,
+            furnished,
+            trees: fittings.places(),
+            renewable: false,
+        };
         let made = self.make_init(&template, &plan, &network, (!furnished).then_some(&mounts), &fittings);
         let (init, control, entered) = made.inspect_err(|_| self.workspaces.released(workspace))?;
         let Entered { namespace, sockets, granted } = entered;
@@ -709,7 +716,7 @@ impl Server {
             }
             Report::Census(count) => self.counted(key, count),
             Report::Froze => self.froze(key),
-            Report::NotUnpacked(_) | Report::Collected => {}
+            Report::NotUnpacked(_) | Report::Collected | Report::Renewed => {}
         }
     }
 

@@ -19,6 +19,11 @@ pub(in crate::launcher) struct Fittings {
 }
 
 impl Fittings {
+    /// Where its trees are mounted, in the order in which they come along.
+    pub(super) fn places(&self) -> Vec<Ecosystem> {
+        self.trees.iter().map(|(ecosystem, _)| *ecosystem).collect()
+    }
+
     /// How the template differs for it.
     pub(super) fn fitting(&self) -> Fitting {
         match self.installer {

@@ -117,6 +117,7 @@ fn explain(target: &Target, failure: Failure) -> Response<Body> {
         Failure::Refused(DenialReason::Private) => forbidden("its address is private, reserved or the host's own"),
         Failure::Refused(DenialReason::Bound) => forbidden("a bound of the sandbox's network is met"),
         Failure::Refused(DenialReason::Certificate) => forbidden("its certificate is not valid"),
+        Failure::Refused(DenialReason::Misdirected) => forbidden("the request names another host"),
         Failure::Refused(DenialReason::Unreachable) | Failure::NoSuchName => {
             say(StatusCode::BAD_GATEWAY, &format!("{target} can't be reached: its name does not resolve"))
         }

@@ -146,7 +146,7 @@ pub(super) async fn serve(state: &Rc<State>, secrets: &Secrets, named: Named) {
     let inside = tokio::io::join(tokio::io::AsyncReadExt::chain(io::Cursor::new(hello), reader), writer);
     // A program that does not trust the authority, or speaks no HTTP/1.1, says so itself.
     if let Ok(Ok(inside)) = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(inside)).await {
-        exchange::exchange(state, secrets, &exchange::Host { name, port: to.port() }, inside, outside).await;
+        exchange::exchange(state, secrets, &exchange::Host { name, port: to.port(), flow }, inside, outside).await;
     }
 }
 

@@ -43,6 +43,8 @@ fn a_request_that_can_be_read_in_two_ways_is_refused() {
     // Another protocol than the one that both sides agreed on is not answered.
     assert!(scene.connect("a.example").try_ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").is_err());
     assert_eq!(*scene.web.heard.lock().unwrap(), Vec::<String>::new());
+    let denied = scene.uplink.launcher.denied_in_words();
+    assert!(denied.iter().any(|one| one.contains("a.example") && one.contains("misdirected")), "{denied:?}");
     let control = format!("GET / HTTP/1.1\r\nHost: a.example\r\n{secret}");
     assert!(scene.connect("a.example").ask(&control).ends_with("fine"));
     scene.uplink.stop();

@@ -44,7 +44,7 @@ class Laboratory:
         self._work = Path(tempfile.mkdtemp(prefix="codesandbox-vm."))
         self._disk = self._work / "payload.ext4"
         self._payload = payload
-        self._installed: Path | None = None
+        self._installed: dict[str | None, Path] = {}
 
     def __enter__(self) -> "Laboratory":
         return self
@@ -53,10 +53,11 @@ class Laboratory:
         shutil.rmtree(self._work, ignore_errors=True)
 
     def prepare(self, host: str | None) -> None:
-        """Installs codeSandbox with the units of a host and saves the machine, which those asked for next are like."""
+        """Installs codeSandbox with the units of a host and saves the machine, for those asked for later to be like it."""
         files = guest.provide(self._architecture)
         booted = _booted(files)
-        make_payload_disk(self._payload, self._disk)
+        if not self._disk.exists():
+            make_payload_disk(self._payload, self._disk)
         result = Path(tempfile.mkdtemp(prefix="installed.", dir=self._work))
         make_overlay(booted / "root.qcow2", "qcow2", result / "root.qcow2")
         disks = Disks(files, result / "root.qcow2", self._disk)
@@ -71,12 +72,11 @@ class Laboratory:
             raise
         finally:
             machine.close()
-        self._installed = result
+        self._installed[host] = result
 
-    def machine(self, artifacts: Path, terminal: bool = False) -> Machine:
-        """A machine as it was after the installation, which leaves what it should keep in `artifacts`."""
-        assert self._installed is not None, "prepare() comes first"
-        installed, files = self._installed, guest.provide(self._architecture)
+    def machine(self, host: str | None, artifacts: Path, terminal: bool = False) -> Machine:
+        """A machine as it was after the host's installation, which leaves what it should keep in `artifacts`."""
+        installed, files = self._installed[host], guest.provide(self._architecture)
 
         def restore(work: Path) -> Machine:
             make_overlay(installed / "root.qcow2", "qcow2", work / "root.qcow2")

@@ -22,7 +22,9 @@ use tokio::time::timeout;
 
 use super::Secrets;
 use super::swap::{conceal, reveal};
+use crate::job::DenialReason;
 use crate::network::secrets::Secret;
+use crate::network::uplink::denials::Flow;
 use crate::network::uplink::proxy::target::{Target, TargetHost};
 use crate::network::uplink::proxy::{FIELDS, HEAD, PATIENCE, forward};
 use crate::network::uplink::state::State;
@@ -36,6 +38,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Host {
     pub(super) name: Name,
     pub(super) port: u16,
+    /// How the connection to it is told of.
+    pub(super) flow: Flow,
 }
 
 /// What an answer carries: a sentence of ours, or what the host said.
@@ -129,6 +133,7 @@ async fn answer(
 ) -> Result<Response<Body>, hyper::Error> {
     let target = Target { host: TargetHost::Named(host.name.clone()), port: host.port };
     if let Err(sentence) = target.is_that_of(&request) {
+        state.denials.count(host.flow.clone(), DenialReason::Misdirected);
         return Ok(refuse(StatusCode::MISDIRECTED_REQUEST, sentence));
     }
     let all: Vec<&Secret> = secrets.of(&host.name, host.port).collect();
