@@ -350,15 +350,26 @@ impl Shared {
         if is_theirs { Ok(live) } else { Err(SessionError::Unknown) }
     }
 
-    /// Who is asked for sessions, as soon as there is somebody.
+    /// Who is asked for sessions, as soon as there is somebody. Nobody may wait for that who holds a gate: there
+    /// is somebody when all sessions were taken up, which is done behind their gates.
     async fn keeper(&self) -> Result<Keeper, SessionError> {
         let mut news = self.keeper.subscribe();
         let found = tokio::time::timeout(PATIENCE, news.wait_for(Option::is_some)).await;
         found.ok().and_then(Result::ok).and_then(|keeper| keeper.clone()).ok_or(SessionError::Unavailable)
     }
 
-    /// Asks the launcher for something about a session.
+    /// The same for who may hold a gate: nobody, where the launcher is gone.
+    fn keeper_now(&self) -> Result<Keeper, SessionError> {
+        self.keeper.borrow().clone().ok_or(SessionError::Unavailable)
+    }
+
+    /// Asks the launcher that is there for something about a session.
     async fn ask(&self, live: &Live, request: SessionRequest) -> Result<SessionEvent, SessionError> {
+        Ok(self.keeper_now()?.ask(live.id.bytes(), request, &[]).await?.event)
+    }
+
+    /// The same for what must not be forgotten while the launcher is away; only for who holds no gate.
+    async fn ask_when_there(&self, live: &Live, request: SessionRequest) -> Result<SessionEvent, SessionError> {
         Ok(self.keeper().await?.ask(live.id.bytes(), request, &[]).await?.event)
     }
 

@@ -573,6 +573,25 @@ fn a_killed_launcher_takes_sessions_along_but_for_persistent_ones() {
 }
 
 #[test]
+fn a_session_that_is_being_saved_when_the_launcher_is_killed_comes_back() {
+    let mut service = saves_soon();
+    let session = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    session.put("file", b"what is saved");
+    wait_until_saved(&service, &session, "what is saved");
+    session.put("large", &vec![b'x'; 200 << 20]);
+    let directory = service.state().join("workspaces").join(&session.id);
+    // Its name until it is whole.
+    let is_unfinished = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "part");
+    wait_for("its files to be on their way", || fs::read_dir(&directory).unwrap().flatten().any(is_unfinished));
+    service.kill_launcher();
+    assert!(fs::read_dir(&directory).unwrap().flatten().any(is_unfinished), "it was saved too fast to be disturbed");
+    service.restart_launcher();
+    session.wait_until("stopped");
+    assert_eq!(session.files(), BTreeMap::from([("file".to_owned(), b"what is saved".to_vec())]));
+    session.delete();
+}
+
+#[test]
 fn a_host_that_breaks_down_takes_sessions_along_but_for_persistent_ones() {
     let mut service = saves_soon();
     let sessions = two_sessions(&service);

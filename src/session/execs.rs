@@ -435,7 +435,7 @@ impl Shared {
         new: NewExec,
         hidden: bool,
     ) -> Result<Arc<Exec>, SessionError> {
-        let _in_use = self.ready(live).await?;
+        let in_use = self.ready(live).await?;
         let config = self.config();
         let (limits, mut env) = {
             let state = live.state();
@@ -463,7 +463,7 @@ impl Shared {
             limits,
             hidden,
         };
-        let keeper = self.keeper().await?;
+        let keeper = self.keeper_now()?;
         // Both at once. Where we die in between, the next daemon ends a program without a record, and
         // removes a record without a program.
         let (database, record) = (self.database.clone(), about.record(live.id));
@@ -491,6 +491,8 @@ impl Shared {
         let exec = match (taken, written) {
             (Ok(exec), Ok(())) => exec,
             (Ok(exec), Err(error)) => {
+                // That waits for its end, which is told with the gate where the launcher goes away.
+                drop(in_use);
                 self.remove_exec(live, &exec).await?;
                 return Err(error.into());
             }
@@ -584,7 +586,7 @@ impl Shared {
                     () = end(&mut over) => return,
                     () = &mut too_much => {
                         let kill = SessionRequest::Kill { exec: exec.id, cause: Cause::Output };
-                        shared.ask(&live, kill).await.ok();
+                        shared.ask_when_there(&live, kill).await.ok();
                         return;
                     }
                     changed = news.changed() => if changed.is_err() { return },
@@ -609,7 +611,8 @@ impl Shared {
         let shared = Arc::clone(self);
         let Some(exec) = exec else {
             // Nobody was told of it, and nobody will ask.
-            tokio::spawn(async move { shared.ask(&live, SessionRequest::Forget { exec: number }).await.ok() });
+            let forget = SessionRequest::Forget { exec: number };
+            tokio::spawn(async move { shared.ask_when_there(&live, forget).await.ok() });
             return;
         };
         let ending = match ending {
@@ -692,7 +695,7 @@ impl Shared {
         limits: Limits,
     ) -> Result<UnixStream, SessionError> {
         let spec = Spec::new(&[name.to_owned()], &std::collections::BTreeMap::new());
-        let keeper = self.keeper().await?;
+        let keeper = self.keeper_now()?;
         let ends = keeper.execute(session, number, &spec, &limits, ExecPurpose::Worker, &[]).await?;
         let end = ends.into_iter().next().ok_or_else(|| SessionError::Internal("a worker has no socket".to_owned()))?;
         socket::set_nonblocking(end.as_fd()).map_err(|errno| SessionError::Internal(errno.to_string()))?;

@@ -107,11 +107,12 @@ impl Shared {
     /// Takes up what is there, lets go of what nobody knows of, and takes note of what is gone.
     async fn recover(self: &Arc<Self>, keeper: &Keeper, mut found: HashMap<SessionKey, Found>) {
         for live in self.all() {
-            // What is being made just now is not written down twice.
-            let Ok(_changing) = tokio::time::timeout(RETRY, live.gate.write()).await else {
-                found.remove(&live.id.bytes());
+            // Whoever has it can't wait for the launcher, and lets go of it soon.
+            let _changing = live.gate.write().await;
+            if !self.lives().contains_key(&live.id) {
+                // It was being made or deleted when the launcher went away.
                 continue;
-            };
+            }
             let done = match found.remove(&live.id.bytes()) {
                 Some(found) => self.take_up(&live, found).await,
                 None => self.lose(&live).await,
@@ -134,7 +135,11 @@ impl Shared {
             let is_ending = status == Status::Ending;
             let (shared, live) = (Arc::clone(self), Arc::clone(live));
             tokio::spawn(async move {
-                let ended = if is_ending { shared.delete(&live).await } else { shared.close(&live).await };
+                let ended = match shared.keeper().await {
+                    Err(error) => Err(error),
+                    Ok(_) if is_ending => shared.delete(&live).await,
+                    Ok(_) => shared.close(&live).await,
+                };
                 if let Err(error) = ended {
                     tracing::warn!(session = %live.id, "a session is not ended: {error}");
                 }
@@ -198,9 +203,15 @@ impl Shared {
         }
         let (shared, live) = (Arc::clone(self), Arc::clone(live));
         tokio::spawn(async move {
-            let _changing = live.gate.write().await;
-            let network = live.look(|state| state.record.network.clone());
-            if let Err(error) = shared.apply_network(&live, network.as_ref()).await {
+            let applied = match shared.keeper().await {
+                Err(error) => Err(error),
+                Ok(_) => {
+                    let _changing = live.gate.write().await;
+                    let network = live.look(|state| state.record.network.clone());
+                    shared.apply_network(&live, network.as_ref()).await
+                }
+            };
+            if let Err(error) = applied {
                 tracing::error!(session = %live.id, "the network of a session is not what it should be: {error}");
             }
         });
@@ -223,7 +234,7 @@ impl Shared {
         for request in ends.chain(drops) {
             let (shared, live) = (Arc::clone(self), Arc::clone(live));
             tokio::spawn(async move {
-                if let Err(error) = shared.ask(&live, request).await {
+                if let Err(error) = shared.ask_when_there(&live, request).await {
                     tracing::warn!(session = %live.id, "what nobody knows of is left in a session: {error}");
                 }
             });
@@ -343,6 +354,8 @@ pub(super) async fn look_after(shared: Arc<Shared>) {
                 let now = now_ms();
                 let quiet = |at: u64| now.saturating_sub(at) >= config.sessions.save_after_ms;
                 let due = state::due(&state.record, &state.running(), config.sessions.pause_after_ms, now);
+                // While the launcher is away there is nothing to pause.
+                let due = due.filter(|due| state.present || *due != Due::Pause);
                 let is_awake = state.present && state.record.persistent;
                 // A program that goes on and on may change files at any time, and nobody is told.
                 let is_long_ago = !state.running().is_empty() && now.saturating_sub(state.saved_at_ms) >= SAVE_EVERY_MS;

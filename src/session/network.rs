@@ -75,7 +75,7 @@ impl Shared {
         if !live.look(|state| state.present) {
             return Ok(());
         }
-        let asked = self.keeper().await?.ask_with(live.id.bytes(), network, SessionRequest::Network).await;
+        let asked = self.keeper_now()?.ask_with(live.id.bytes(), network, SessionRequest::Network).await;
         asked.map(drop).map_err(|error| match error {
             BackendError::Failed(reason) => SessionError::Refused(reason),
             other => other.into(),

@@ -139,6 +139,7 @@ impl Shared {
 
     /// Makes a new sandbox for a persistent session, with its files as they were saved last.
     pub(super) async fn start_again(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), SessionError> {
+        let keeper = self.keeper().await?;
         let _changing = live.gate.write().await;
         if live.state().record.status != Status::Stopped {
             return Ok(());
@@ -153,7 +154,7 @@ impl Shared {
             reach,
             trees: record.trees.clone(),
         };
-        self.keeper().await?.ask_with(live.id.bytes(), record.network.as_ref(), request).await?;
+        keeper.ask_with(live.id.bytes(), record.network.as_ref(), request).await?;
         let restored = self.restore(live).await;
         if let Err(error) = restored {
             self.ask(live, SessionRequest::Close).await?;

@@ -202,7 +202,7 @@ impl Shared {
         snapshot: u64,
     ) -> Result<UnixStream, SessionError> {
         let record = live.state().record.clone();
-        let keeper = self.keeper().await?;
+        let keeper = self.keeper_now()?;
         let session = SessionId::random().bytes();
         let request = SessionRequest::Create {
             runtimes: record.runtimes.clone(),
