@@ -41,6 +41,7 @@ mod files;
 mod runs;
 mod sessions;
 pub(crate) mod text;
+mod uploads;
 
 pub use connection::{Body, Connection, Download, Lines, full};
 pub(crate) use error::explain;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::tree::TreeAt;
-use crate::plan::{Cause, FilePath, Step};
+use crate::plan::{ArchivedFile, Cause, Step};
 use crate::profile::{Limits, Network, Policy};
 
 mod install;
@@ -37,10 +37,10 @@ pub struct Job {
     pub compile: Option<StageRequest>,
     /// How to run.
     pub run: StageRequest,
-    /// Source and data files.
-    pub files: Vec<InputFile>,
+    /// Source and data files, written into `/workspace` before the first stage.
+    pub files: Vec<ArchivedFile>,
     /// Bytes on standard input of the run stage.
-    pub stdin: Vec<u8>,
+    pub stdin: Arc<Vec<u8>>,
     /// Patterns of files to hand out; empty for none.
     pub outputs: Vec<String>,
     /// What its compile stage rests on; absent where its result is neither to be kept nor to be taken
@@ -103,17 +103,6 @@ pub struct StageRequest {
     pub env: BTreeMap<String, String>,
     /// Its limits.
     pub limits: Limits,
-}
-
-/// A file to write into `/workspace` before the first stage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputFile {
-    /// Where, below `/workspace`.
-    pub path: FilePath,
-    /// Its bytes.
-    pub content: Vec<u8>,
-    /// Whether it may be executed.
-    pub executable: bool,
 }
 
 /// Stages of a job.

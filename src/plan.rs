@@ -12,6 +12,7 @@ pub mod workspace;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -254,7 +255,7 @@ pub struct ArchivedFile {
     /// Path below `/workspace`.
     pub path: FilePath,
     /// Its bytes.
-    pub content: Vec<u8>,
+    pub content: Arc<Vec<u8>>,
     /// Whether it may be executed.
     pub executable: bool,
 }

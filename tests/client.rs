@@ -210,3 +210,21 @@ fn files_of_a_session_are_written_moved_and_removed() {
         session.delete().await.unwrap();
     });
 }
+
+#[test]
+fn uploaded_files_are_named_in_runs_listed_and_removed() {
+    let service = Service::start();
+    wait(async {
+        let client = Client::unix(service.socket());
+        let kept = client.upload(b"what is kept".to_vec()).await.unwrap();
+        assert_eq!(kept.bytes, 12);
+        let run = RunRequest { stdin_file: Some(kept.id.clone()), ..bash("cat") };
+        assert_eq!(client.run(&run).await.unwrap().run.unwrap().stdout, "what is kept");
+        let listed = client.uploads().await.unwrap().files;
+        assert_eq!(listed.iter().map(|file| &file.id).collect::<Vec<_>>(), [&kept.id]);
+        assert_eq!(client.uploaded(&kept.id).await.unwrap(), b"what is kept"[..]);
+        client.remove_upload(&kept.id).await.unwrap();
+        let gone = client.uploaded(&kept.id).await;
+        assert!(matches!(gone, Err(ClientError::Refused(refusal)) if refusal.status == 404));
+    });
+}

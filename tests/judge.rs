@@ -624,6 +624,27 @@ fn a_file_is_uploaded_once_and_named_in_many_cases() {
 }
 
 #[test]
+fn an_uploaded_file_is_a_file_or_the_input_of_any_run() {
+    let service = Service::start();
+    let (library, input) = (upload(&service, "answer=42"), upload(&service, "how much?\n"));
+    let files = json!([
+        {"content": "read -r line; . ./library; echo $line $answer"}, {"path": "library", "content_file": library},
+    ]);
+    let mut run = json!({"runtime": "bash", "files": files, "stdin_file": input});
+    assert_eq!(service.run(&run)["run"]["stdout"], "how much? 42\n");
+    // Of a checker as well.
+    let checker = json!({"runtime": "bash", "files": [
+        {"content": ". ./library; grep -qx $answer $2 || exit 1"}, {"path": "library", "content_file": library},
+    ]});
+    let cases = json!([{"stdin": "echo 42"}, {"stdin": "echo 41"}]);
+    let tests = judge(&service, &request(OBEYS, json!({"cases": cases, "checker": checker})));
+    assert_eq!(verdicts(&tests), ["accepted", "wrong_answer"]);
+    run["files"][1]["content_file"] = json!("sha256-00");
+    let refused = service.post(&run);
+    assert_eq!((refused.status, &refused.json()["field"]), (422, &json!("files[1].content_file")));
+}
+
+#[test]
 fn a_file_is_good_for_its_client_alone() {
     if !payloads::is_root() {
         return common::skip("one can be another client only as root");

@@ -15,14 +15,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use common::sessions::{create, printed};
+use common::tls::Authority;
 use common::{Service, internet, skip, wait_for};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
@@ -103,12 +102,9 @@ impl Scene {
 
 /// Leads the test to the hosts; `false` where that is not allowed here.
 fn internet(heard: &Heard, certificates: &Path) -> bool {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = named("an authority");
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
-    fs::write(certificates, codesandbox::network::secrets::pem(authority.der())).unwrap();
-    let configs: Vec<_> = [&NAMES[..2], &["somebody.example.org"]].map(|names| server(&authority, names)).into();
+    let authority = Authority::new();
+    fs::write(certificates, authority.pem()).unwrap();
+    let configs = [&NAMES[..2], &["somebody.example.org"]].map(|names| authority.server(names, 2100));
     let heard = Arc::clone(heard);
     let lying = "198.35.26.98";
     internet::lead_to(&[HOST, NAME_SERVER, lying], move || {
@@ -124,26 +120,6 @@ fn internet(heard: &Heard, certificates: &Path) -> bool {
             });
         }
     })
-}
-
-/// Else all would be of one name, and each its own issuer.
-fn named(name: &str) -> DistinguishedName {
-    let mut names = DistinguishedName::new();
-    names.push(DnType::CommonName, name);
-    names
-}
-
-fn server(authority: &CertifiedIssuer<'_, KeyPair>, names: &[&str]) -> Arc<ServerConfig> {
-    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let key = KeyPair::generate().unwrap();
-    let mut parameters = CertificateParams::new(names).unwrap();
-    parameters.distinguished_name = named("a host");
-    parameters.use_authority_key_identifier_extension = true;
-    let certificate = parameters.signed_by(&key, authority).unwrap().der().clone();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    Arc::new(config.with_single_cert(vec![certificate], key).unwrap())
 }
 
 fn answer_names(packets: &UdpSocket, lying: &str) {

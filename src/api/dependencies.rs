@@ -13,9 +13,9 @@ use super::problem::Problem;
 use super::request::toolchain;
 use crate::config::Config;
 use crate::config::dependencies::{MODULES, Tool, UV};
-use crate::job::{InputFile, Install, Job, JobId, StageRequest, Toolchain};
-use crate::plan::FilePath;
+use crate::job::{Install, Job, JobId, StageRequest, Toolchain};
 use crate::plan::tree::Ecosystem;
+use crate::plan::{ArchivedFile, FilePath};
 use crate::profile::{Limits, Profile};
 use crate::runtime::Runtime;
 
@@ -147,7 +147,7 @@ pub fn job(install: &Arc<Install>) -> Job {
         compile: None,
         run: install.stage.clone(),
         files: Vec::new(),
-        stdin: Vec::new(),
+        stdin: Arc::default(),
         outputs: Vec::new(),
         basis: None,
         warm: false,
@@ -172,10 +172,9 @@ fn install(ecosystem: Ecosystem, runtime: &Runtime, written: Written, config: &C
     let (argv, env) = command(ecosystem, runtime, tool, &written, config)?;
     let limits = Limits { wall_time_ms: section.max_time_ms.min(profile.maximum.wall_time_ms), ..profile.run };
     let plain = |path: &str| FilePath::try_from(path.as_bytes().to_vec()).ok();
-    let files = written
-        .files
-        .into_iter()
-        .map(|(path, text)| Some(InputFile { path: plain(path)?, content: text.into_bytes(), executable: false }));
+    let files = written.files.into_iter().map(|(path, text)| {
+        Some(ArchivedFile { path: plain(path)?, content: Arc::new(text.into_bytes()), executable: false })
+    });
     // A tool of a store never changes under its name; any other is seen to have changed by itself.
     let of_tool = Toolchain {
         closure: tool.paths.iter().chain(&tool.closure).cloned().collect(),

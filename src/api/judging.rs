@@ -1,7 +1,6 @@
 //! `tests` in a run: makes a task for the judge out of a request, or says what about it is not allowed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use crate::config::Config;
 use crate::config::clients::Quota;
@@ -12,7 +11,7 @@ use crate::runtime::Catalogue;
 
 use super::answer::About;
 use super::problem::Problem;
-use super::request::{self, Accepted, bytes};
+use super::request::{self, Accepted, Uploaded, content};
 use super::wire::{RunRequest, RuntimeUsed};
 
 mod answer;
@@ -30,9 +29,6 @@ const MOST_POINTS: f64 = 1e9;
 const TOLERANCE: f64 = 1e-9;
 /// Most bytes of a talk that are shown.
 const TRANSCRIPT_BYTES: usize = 64 << 10;
-
-/// Finds the file that a field names.
-pub(super) type Files<'a> = &'a mut dyn FnMut(&str, &str) -> Result<Arc<Vec<u8>>, Problem>;
 
 /// What the answer says of a task.
 #[derive(Debug)]
@@ -65,11 +61,12 @@ pub(super) fn check(
     config: &Config,
     catalogue: &Catalogue,
     quota: &Quota,
-    files: Files<'_>,
+    uploaded: Uploaded<'_>,
 ) -> Result<(Task, Asked), Problem> {
     for (field, is_there) in [
         ("stdin", request.stdin.is_some()),
         ("stdin_base64", request.stdin_base64.is_some()),
+        ("stdin_file", request.stdin_file.is_some()),
         ("outputs", request.outputs.is_some()),
     ] {
         if is_there {
@@ -80,15 +77,17 @@ pub(super) fn check(
     enough(&cases, config.service.cases)?;
     let profile = request.profile.clone();
     request.tests = None;
-    let accepted = request::check(request, config, catalogue, quota)?;
+    let accepted = request::check(request, config, catalogue, quota, uploaded)?;
     let (method, helper) = match (compare, checker, interactor) {
         (compare, None, None) => (Method::Compare(comparison(compare)?), None),
         (None, Some(checker), None) => {
-            let Accepted { job, runtime, .. } = helper("checker", checker, profile, (config, catalogue, quota))?;
+            let Accepted { job, runtime, .. } =
+                helper("checker", checker, profile, (config, catalogue, quota), uploaded)?;
             (Method::Checker(Box::new(job)), Some(runtime))
         }
         (None, None, Some(interactor)) => {
-            let Accepted { job, runtime, .. } = helper("interactor", interactor, profile, (config, catalogue, quota))?;
+            let Accepted { job, runtime, .. } =
+                helper("interactor", interactor, profile, (config, catalogue, quota), uploaded)?;
             (Method::Interactor(Box::new(job)), Some(runtime))
         }
         _ => {
@@ -109,7 +108,7 @@ pub(super) fn check(
             return Err(Problem::field(format!("tests.cases[{index}].name"), "the name is too long")
                 .allowing(serde_json::json!({ "maximum": NAME_BYTES })));
         }
-        let case = checked_case(index, case, must_expect, &places, files)?;
+        let case = checked_case(index, case, must_expect, &places, uploaded)?;
         names.push(Known { name, group: case.group, points: case.points });
         checked.push(case);
     }
@@ -170,6 +169,7 @@ fn helper(
     request: HelperRequest,
     profile: Option<String>,
     (config, catalogue, quota): (&Config, &Catalogue, &Quota),
+    uploaded: Uploaded<'_>,
 ) -> Result<Accepted, Problem> {
     let at = |problem: Problem| {
         let field = problem.field.as_ref().map(|field| format!("tests.{which}.{field}"));
@@ -194,7 +194,7 @@ fn helper(
         compile_limits,
         ..RunRequest::default()
     };
-    request::check(request, config, catalogue, quota).map_err(at)
+    request::check(request, config, catalogue, quota, uploaded).map_err(at)
 }
 
 fn transcript(bytes: Option<usize>, method: &Method) -> Result<usize, Problem> {
@@ -228,7 +228,7 @@ fn checked_case(
     case: CaseRequest,
     must_expect: bool,
     groups: &HashMap<&str, usize>,
-    files: Files<'_>,
+    uploaded: Uploaded<'_>,
 ) -> Result<Case, Problem> {
     let field = |name: &str| format!("tests.cases[{index}].{name}");
     let CaseRequest {
@@ -242,8 +242,8 @@ fn checked_case(
         points,
         group,
     } = case;
-    let input = content(&field("stdin"), (stdin, stdin_base64, stdin_file), files)?.unwrap_or_default();
-    let expected = content(&field("expected"), (expected, expected_base64, expected_file), files)?;
+    let input = content(&field("stdin"), (stdin, stdin_base64, stdin_file), uploaded)?.unwrap_or_default();
+    let expected = content(&field("expected"), (expected, expected_base64, expected_file), uploaded)?;
     if must_expect && expected.is_none() {
         return Err(Problem::field(field("expected"), "there is nothing to compare with")
             .allowing("one of expected, expected_base64 and expected_file, or a checker or an interactor"));
@@ -257,22 +257,6 @@ fn checked_case(
     };
     let points = points_of(&field("points"), points)?.unwrap_or(1.0);
     Ok(Case { input, expected: expected.unwrap_or_default(), points, group })
-}
-
-/// Bytes that come as text, as base64, or in a file that was uploaded.
-fn content(
-    field: &str,
-    (text, base64, file): (Option<String>, Option<String>, Option<String>),
-    files: Files<'_>,
-) -> Result<Option<Arc<Vec<u8>>>, Problem> {
-    match file {
-        Some(_) if text.is_some() || base64.is_some() => {
-            Err(Problem::field(format!("{field}_file"), format!("it contradicts {field}, which is there too"))
-                .allowing("one of them"))
-        }
-        Some(file) => files(&format!("{field}_file"), &file).map(Some),
-        None => Ok(bytes(field, text, base64)?.map(Arc::new)),
-    }
 }
 
 fn points_of(field: &str, points: Option<f64>) -> Result<Option<f64>, Problem> {

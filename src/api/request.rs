@@ -2,15 +2,16 @@
 //! after this: what comes out is within the configuration's limits.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use globset::GlobBuilder;
 
-use crate::config::Config;
 use crate::config::clients::Quota;
-use crate::job::{Basis, InputFile, Job, JobId, StageRequest};
-use crate::plan::FilePath;
+use crate::config::{Config, Service};
+use crate::job::{Basis, Job, JobId, StageRequest};
+use crate::plan::{ArchivedFile, FilePath};
 use crate::profile::{LimitChanges, Limits, Policy, Profile};
 use crate::runtime::{Catalogue, Choice, CommandLine, Health, Program, Runtime, UnknownRuntime};
 
@@ -47,12 +48,26 @@ impl Accepted {
     }
 }
 
+/// Finds the uploaded file that a field names; blocks.
+pub type Uploaded<'a> = &'a mut dyn FnMut(&str, &str) -> Result<Arc<Vec<u8>>, Problem>;
+
+/// Finds none: for dialects that have no word for them.
+pub(super) fn none_uploaded(field: &str, _: &str) -> Result<Arc<Vec<u8>>, Problem> {
+    Err(Problem::field(field, "no file can be named here"))
+}
+
 /// Checks a request and completes it from the configuration.
 ///
 /// # Errors
 /// The first thing that is not allowed, with the field and what would be allowed.
-pub fn check(request: RunRequest, config: &Config, catalogue: &Catalogue, quota: &Quota) -> Result<Accepted, Problem> {
-    check_for(runtime(&request.runtime, catalogue)?, request, config, quota)
+pub fn check(
+    request: RunRequest,
+    config: &Config,
+    catalogue: &Catalogue,
+    quota: &Quota,
+    uploaded: Uploaded<'_>,
+) -> Result<Accepted, Problem> {
+    check_for(runtime(&request.runtime, catalogue)?, request, config, quota, uploaded)
 }
 
 /// The same of a request whose runtime is chosen already, whatever the request says of it.
@@ -61,17 +76,19 @@ pub(super) fn check_for(
     request: RunRequest,
     config: &Config,
     quota: &Quota,
+    uploaded: Uploaded<'_>,
 ) -> Result<Accepted, Problem> {
     let (profile_name, profile) = profile(request.profile, "default", config, quota)?;
     let run_limits = limits("limits", profile.run, request.limits, profile)?;
     let compile_limits = limits("compile_limits", profile.compile, request.compile_limits, profile)?;
-    let files = files(request.files, &choice.runtime.language.main, config.service.input_files)?;
+    let files = files(request.files, &choice.runtime.language.main, &config.service, uploaded)?;
     let disk_bytes = match choice.runtime.language.compile {
         Some(_) => run_limits.disk_bytes.max(compile_limits.disk_bytes),
         None => run_limits.disk_bytes,
     };
     fits_on_disk(&files, disk_bytes)?;
-    let stdin = bytes("stdin", request.stdin, request.stdin_base64)?.unwrap_or_default();
+    let stdin = (request.stdin, request.stdin_base64, request.stdin_file);
+    let stdin = content("stdin", stdin, uploaded)?.unwrap_or_default();
     let args = args(request.args.unwrap_or_default())?;
     let env = env(request.env.unwrap_or_default())?;
     let outputs = outputs(request.outputs.unwrap_or_default())?;
@@ -205,7 +222,13 @@ pub(super) fn limits(
 }
 
 /// Files with their names; the first has one even where the request gives none.
-fn files(requests: Vec<FileRequest>, main: &str, most: usize) -> Result<Vec<(String, InputFile)>, Problem> {
+fn files(
+    requests: Vec<FileRequest>,
+    main: &str,
+    service: &Service,
+    uploaded: Uploaded<'_>,
+) -> Result<Vec<(String, ArchivedFile)>, Problem> {
+    let most = service.input_files;
     if requests.is_empty() {
         return Err(Problem::field("files", "there is no file to run").allowing("at least one file"));
     }
@@ -213,16 +236,30 @@ fn files(requests: Vec<FileRequest>, main: &str, most: usize) -> Result<Vec<(Str
         return Err(Problem::field("files", format!("{} files are too many", requests.len()))
             .allowing(serde_json::json!({ "maximum": most })));
     }
-    let files = requests
-        .into_iter()
-        .enumerate()
-        .map(|(index, request)| file(index, request, main))
-        .collect::<Result<Vec<_>, Problem>>()?;
+    let mut files = Vec::with_capacity(requests.len());
+    let mut total = 0;
+    for (index, request) in requests.into_iter().enumerate() {
+        let is_named = request.content_file.is_some();
+        let (name, file) = file(index, request, main, uploaded)?;
+        // One that is named ten times is written ten times.
+        total += if is_named { file.content.len() } else { 0 };
+        if total > service.body_bytes {
+            let detail = "uploaded files are larger together than a request may be that brings them";
+            return Err(Problem::field(format!("files[{index}].content_file"), detail)
+                .allowing(serde_json::json!({ "maximum": service.body_bytes })));
+        }
+        files.push((name, file));
+    }
     stand_apart(&files)?;
     Ok(files)
 }
 
-fn file(index: usize, request: FileRequest, main: &str) -> Result<(String, InputFile), Problem> {
+fn file(
+    index: usize,
+    request: FileRequest,
+    main: &str,
+    uploaded: Uploaded<'_>,
+) -> Result<(String, ArchivedFile), Problem> {
     let field = format!("files[{index}].path");
     let name = match request.path {
         Some(name) => name,
@@ -234,16 +271,16 @@ fn file(index: usize, request: FileRequest, main: &str) -> Result<(String, Input
     let path = FilePath::try_from(name.clone().into_bytes()).map_err(|error| {
         Problem::field(field, error.to_string()).allowing("a relative path without empty parts, \".\" or \"..\"")
     })?;
-    let content =
-        bytes(&format!("files[{index}].content"), request.content, request.content_base64)?.ok_or_else(|| {
-            Problem::field(format!("files[{index}].content"), "the file has no content")
-                .allowing("one of content and content_base64")
-        })?;
-    Ok((name, InputFile { path, content, executable: request.executable.unwrap_or(false) }))
+    let field = format!("files[{index}].content");
+    let given = (request.content, request.content_base64, request.content_file);
+    let content = content(&field, given, uploaded)?.ok_or_else(|| {
+        Problem::field(field, "the file has no content").allowing("one of content, content_base64 and content_file")
+    })?;
+    Ok((name, ArchivedFile { path, content, executable: request.executable.unwrap_or(false) }))
 }
 
 /// No path twice, and none that is both a file and the directory of another.
-fn stand_apart(files: &[(String, InputFile)]) -> Result<(), Problem> {
+fn stand_apart(files: &[(String, ArchivedFile)]) -> Result<(), Problem> {
     let mut seen: HashMap<&str, usize> = HashMap::with_capacity(files.len());
     for (index, (name, _)) in files.iter().enumerate() {
         if let Some(other) = seen.insert(name, index) {
@@ -261,13 +298,29 @@ fn stand_apart(files: &[(String, InputFile)]) -> Result<(), Problem> {
     Ok(())
 }
 
-fn fits_on_disk(files: &[(String, InputFile)], disk_bytes: u64) -> Result<(), Problem> {
+fn fits_on_disk(files: &[(String, ArchivedFile)], disk_bytes: u64) -> Result<(), Problem> {
     let total: u64 = files.iter().map(|(_, file)| file.content.len() as u64).sum();
     if total > disk_bytes {
         return Err(Problem::field("files", format!("{total} bytes of files do not fit in disk_bytes"))
             .allowing(serde_json::json!({ "maximum": disk_bytes })));
     }
     Ok(())
+}
+
+/// Bytes that come as text, as base64, or in a file that was uploaded.
+pub(super) fn content(
+    field: &str,
+    (text, base64, file): (Option<String>, Option<String>, Option<String>),
+    uploaded: Uploaded<'_>,
+) -> Result<Option<Arc<Vec<u8>>>, Problem> {
+    match file {
+        Some(_) if text.is_some() || base64.is_some() => {
+            Err(Problem::field(format!("{field}_file"), format!("it contradicts {field}, which is there too"))
+                .allowing("one of them"))
+        }
+        Some(file) => uploaded(&format!("{field}_file"), &file).map(Some),
+        None => Ok(bytes(field, text, base64)?.map(Arc::new)),
+    }
 }
 
 /// Bytes that come either as text or as base64.

@@ -188,15 +188,18 @@ fn check(
     share: &mut OwnedSemaphorePermit,
 ) -> Result<Checked, Problem> {
     let mut request: RunRequest = fields::parse(bytes)?;
-    match request.tests.take() {
+    let mut named = Named::new(state, &quota.client, share);
+    let mut uploaded = |field: &str, name: &str| named.read(field, name);
+    Ok(match request.tests.take() {
         Some(tests) => {
-            let mut named = Named::new(state, &quota.client, share);
-            let mut files = |field: &str, name: &str| named.read(field, name);
-            let asked = judging::check(tests, request, config, &state.runtimes(), quota, &mut files)?;
-            Ok(Checked::Judged(Box::new(asked)))
+            let asked = judging::check(tests, request, config, &state.runtimes(), quota, &mut uploaded)?;
+            Checked::Judged(Box::new(asked))
         }
-        None => Ok(Checked::Run(Box::new(request::check(request, config, &state.runtimes(), quota)?))),
-    }
+        None => {
+            let accepted = request::check(request, config, &state.runtimes(), quota, &mut uploaded)?;
+            Checked::Run(Box::new(accepted))
+        }
+    })
 }
 
 async fn single(mut followed: Followed) -> Response {

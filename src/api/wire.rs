@@ -29,6 +29,9 @@ pub struct RunRequest {
     /// The same as base64, in place of `stdin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin_base64: Option<String>,
+    /// The same as a file that was uploaded, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_file: Option<String>,
     /// Arguments of the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,
@@ -66,7 +69,7 @@ pub struct RunRequest {
     pub tests: Option<TestsRequest>,
 }
 
-/// A file to write into `/workspace`. Exactly one of `content` and `content_base64` is given.
+/// A file to write into `/workspace`. Exactly one of `content`, `content_base64` and `content_file` is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileRequest {
@@ -80,6 +83,9 @@ pub struct FileRequest {
     /// The file, as base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_base64: Option<String>,
+    /// The file, as one that was uploaded, by its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_file: Option<String>,
     /// Whether it may be executed; false where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<bool>,

@@ -94,6 +94,8 @@ impl Entry {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::plan::{ArchivedFile, FilePath};
 
@@ -111,7 +113,7 @@ pub(super) mod tests {
             stderr: b"warned".to_vec(),
             usage: Usage { wall_time_us: 9, ..Usage::default() },
             denied: vec![Denial { syscall: "mount".into(), argument: None, count: 2 }],
-            files: Archive { files: vec![ArchivedFile { path, content: vec![1; size], executable: true }] },
+            files: Archive { files: vec![ArchivedFile { path, content: Arc::new(vec![1; size]), executable: true }] },
             tree: b"tree".to_vec(),
         }
     }

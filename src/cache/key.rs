@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
-use crate::job::{InputFile, Toolchain};
+use crate::job::Toolchain;
+use crate::plan::ArchivedFile;
 use crate::profile::{Limits, Policy};
 use crate::sys::{self, fs};
 
@@ -68,7 +69,7 @@ pub struct Ingredients<'a> {
     /// Its environment.
     pub env: &'a BTreeMap<String, String>,
     /// All files of the job.
-    pub files: &'a [InputFile],
+    pub files: &'a [ArchivedFile],
     /// Name of the profile.
     pub profile: &'a str,
     /// What the profile says besides limits.

@@ -88,6 +88,7 @@ pub(super) fn draw_up(arguments: &Arguments) -> Result<RunRequest, RequestError>
         dependencies: arguments.packages.form()?,
         outputs: (!outputs.is_empty()).then_some(outputs),
         cache: arguments.no_cache.then_some(false),
+        ..RunRequest::default()
     })
 }
 
@@ -132,7 +133,8 @@ fn read_file(path: &Path, name: String) -> Result<FileRequest, RequestError> {
     let mode = file.metadata().map_err(failed)?.permissions().mode();
     let content = read(file, &path.display().to_string()).map_err(|error| error.at(path))?;
     let (content, content_base64) = either(Some(content));
-    Ok(FileRequest { path: Some(name), content, content_base64, executable: (mode & 0o100 != 0).then_some(true) })
+    let executable = (mode & 0o100 != 0).then_some(true);
+    Ok(FileRequest { path: Some(name), content, content_base64, executable, ..FileRequest::default() })
 }
 
 /// What the program gets as its input. From a terminal nothing: there is no way yet to type into

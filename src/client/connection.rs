@@ -17,6 +17,8 @@ use super::error::{ClientError, Refusal};
 /// Longest answer, or line of a streamed one. The last line has all output and all files, each
 /// limited by the service; this holds a service that has gone mad.
 const ANSWER_BYTES: usize = 512 << 20;
+/// Type of a body that is whatever it is.
+pub(super) const BYTES: &str = "application/octet-stream";
 
 /// The body of a request, whole or as it comes.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;

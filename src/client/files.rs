@@ -3,11 +3,10 @@
 use hyper::Method;
 use hyper::body::Bytes;
 
+use super::connection::BYTES;
 use super::sessions::Session;
 use super::{ClientError, escape, full, json};
 use crate::api::sessions::files_wire::{DirectoryRequest, EntryResponse, ListResponse, TransferRequest};
-
-const BYTES: &str = "application/octet-stream";
 
 impl Session {
     /// A file, whole, from its path below `/workspace`.

@@ -4,6 +4,7 @@ use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::connection::BYTES;
 use super::{Client, ClientError, Events, escape, full, json, understood};
 use crate::api::sessions::wire::{
     ExecEvent, ExecRequest, ExecResponse, ExecsResponse, ForkRequest, PromoteRequest, SessionChanges, SessionRequest,
@@ -11,7 +12,6 @@ use crate::api::sessions::wire::{
 };
 
 const SESSIONS: &str = "/v1/sessions";
-const BYTES: &str = "application/octet-stream";
 
 impl Client {
     /// Makes a session.

@@ -1,10 +1,10 @@
 //! What is to be installed for a job or a session, checked and complete.
 
-use crate::plan::FilePath;
 use crate::plan::tree::Ecosystem;
+use crate::plan::{ArchivedFile, FilePath};
 use crate::profile::Policy;
 
-use super::{InputFile, StageRequest, Toolchain};
+use super::{StageRequest, Toolchain};
 
 /// What one installer is to do, in a sandbox of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Install {
     /// How it is run.
     pub stage: StageRequest,
     /// What it reads.
-    pub files: Vec<InputFile>,
+    pub files: Vec<ArchivedFile>,
     /// The directory below `/workspace` that it fills.
     pub output: FilePath,
     /// Most bytes in there.

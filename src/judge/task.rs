@@ -146,7 +146,7 @@ pub(super) mod tests {
             compile: None,
             run: crate::job::StageRequest { argv: vec![], env: std::collections::BTreeMap::new(), limits },
             files: vec![],
-            stdin: vec![],
+            stdin: Arc::default(),
             outputs: vec![],
             basis: None,
             warm: false,

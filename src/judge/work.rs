@@ -12,7 +12,8 @@ use super::score::{self, Total};
 use super::task::{Case, Failed, Method, Task};
 use super::verdict::{CaseResult, Verdict};
 use crate::config::clients::Quota;
-use crate::job::{Event as JobEvent, InputFile, Job, JobId, Outcome, StageResult, Status};
+use crate::job::{Event as JobEvent, Job, JobId, Outcome, StageResult, Status};
+use crate::plan::ArchivedFile;
 use crate::scheduler::{Built, Fault, Gathering, Refused, Scheduler, Series, Talk, Ticket};
 
 /// Cases that wait for a slot while others run, so that none stays free.
@@ -265,7 +266,7 @@ impl Work {
         match (&self.task.method, &ready.helper) {
             (Method::Interactor(interactor), Some(helper)) => self.talk(case, ready, interactor, helper).await,
             (method, helper) => {
-                let job = || Job { stdin: case.input.to_vec(), ..self.program() };
+                let job = || Job { stdin: Arc::clone(&case.input), ..self.program() };
                 let mut outcome = self.run(job, &ready.program).await?;
                 let Some(run) = &mut outcome.run else { return Err(lost()) };
                 let printed = std::mem::take(&mut run.stdout);
@@ -284,8 +285,9 @@ impl Work {
 
     /// Has a checker look at what the program printed, which it gets as a file.
     async fn check(&self, case: &Case, printed: Vec<u8>, checker: &Job, built: &Built) -> Result<CaseResult, Fault> {
+        let printed = Arc::new(printed);
         let job = || {
-            let contents = [&*case.input, &printed, &*case.expected];
+            let contents = [&case.input, &printed, &case.expected];
             let files = ARGUMENTS.iter().zip(contents).map(|(name, content)| given(name, content)).collect();
             Job { id: JobId::random(), files, ..checker.clone() }
         };
@@ -397,8 +399,8 @@ fn no_room(whose: &str, reason: &str) -> CaseResult {
     CaseResult::of(Verdict::JudgeError, Some(format!("the {whose} could not be given its files: {reason}")))
 }
 
-fn given(name: &str, content: &[u8]) -> InputFile {
-    InputFile { path: helper::path(name), content: content.to_vec(), executable: false }
+fn given(name: &str, content: &Arc<Vec<u8>>) -> ArchivedFile {
+    ArchivedFile { path: helper::path(name), content: Arc::clone(content), executable: false }
 }
 
 async fn compare(method: &Method, expected: &Arc<Vec<u8>>, printed: Vec<u8>) -> Result<CaseResult, Fault> {

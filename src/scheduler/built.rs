@@ -12,7 +12,7 @@ use super::prepare::Prepared;
 use super::{Fault, output};
 use crate::backend::{Order, Sandbox, clock_us};
 use crate::cache::entry::Entry;
-use crate::job::{InputFile, Job, Outcome, Stage, Status};
+use crate::job::{Job, Outcome, Stage, Status};
 use crate::plan::{Archive, ArchivedFile};
 
 /// All that a job needs before its program can run. It lasts as long as somebody has it; clones share it.
@@ -74,12 +74,11 @@ impl Built {
     }
 
     /// What a sandbox has to begin with, with more files.
-    pub(super) fn with(&self, more: Vec<InputFile>) -> Arc<Archive> {
+    pub(super) fn with(&self, more: Vec<ArchivedFile>) -> Arc<Archive> {
         if more.is_empty() {
             return Arc::clone(&self.files);
         }
-        let archived = |InputFile { path, content, executable }| ArchivedFile { path, content, executable };
-        let files = self.files.files.iter().cloned().chain(more.into_iter().map(archived)).collect();
+        let files = self.files.files.iter().cloned().chain(more).collect();
         Arc::new(Archive { files })
     }
 

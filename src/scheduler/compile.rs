@@ -13,7 +13,7 @@ use crate::backend::Sandbox;
 use crate::cache::entry::Entry;
 use crate::cache::key::{self, Ingredients, Stamp};
 use crate::cache::{Answer, Cache};
-use crate::job::{Basis, Event, InputFile, Job, OutputFile, Stage, StageResult, Status, Toolchain};
+use crate::job::{Basis, Event, Job, OutputFile, Stage, StageResult, Status, Toolchain};
 use crate::plan::{Archive, ArchivedFile, FilePath, Wanted};
 use crate::profile::{Limits, Network};
 
@@ -145,13 +145,10 @@ impl Prior {
     }
 
     /// What the sandbox has to begin with.
-    pub(super) fn files(&self, sources: Vec<InputFile>) -> Archive {
+    pub(super) fn files(&self, sources: Vec<ArchivedFile>) -> Archive {
         match self {
             Self::Known(entry) => entry.files.clone(),
-            Self::Unknown(_) => {
-                let archived = |InputFile { path, content, executable }| ArchivedFile { path, content, executable };
-                Archive { files: sources.into_iter().map(archived).collect() }
-            }
+            Self::Unknown(_) => Archive { files: sources },
         }
     }
 }
@@ -260,7 +257,7 @@ async fn collect_files(sandbox: &mut Sandbox, most_bytes: u64) -> Result<Option<
 /// where many names were links to one file, or most of a file was a hole.
 fn archive(files: Vec<OutputFile>, (disk_bytes, disk_files): (u64, u64)) -> Option<Archive> {
     let archived = |OutputFile { path, content, executable }| {
-        Some(ArchivedFile { path: FilePath::try_from(path).ok()?, content, executable })
+        Some(ArchivedFile { path: FilePath::try_from(path).ok()?, content: Arc::new(content), executable })
     };
     let files = files.into_iter().map(archived).collect::<Option<Vec<_>>>()?;
     let bytes: u64 = files.iter().map(|file| (file.content.len() as u64).next_multiple_of(BLOCK_BYTES)).sum();

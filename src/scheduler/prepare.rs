@@ -17,7 +17,7 @@ use crate::cache::key::{self, Ingredients, Key, Stamp};
 use crate::cache::trees::{Tree, Trees};
 use crate::job::{Install, Stage, StageResult, Status};
 use crate::plan::tree::{self, LINK_BYTES, NoTree, PART_BYTES, TreeAt};
-use crate::plan::{Archive, ArchivedFile, Omission, PATH_BYTES, PATH_DEPTH, Wanted};
+use crate::plan::{Archive, Omission, PATH_BYTES, PATH_DEPTH, Wanted};
 
 /// Most time that handing a tree out may take: init gives up not much later.
 const TIME: Duration = Duration::from_secs(12);
@@ -162,12 +162,7 @@ impl Drive<'_> {
             network: None,
         };
         self.sandbox = Some(self.backend.open(&order).await?);
-        let archived = |file: &crate::job::InputFile| ArchivedFile {
-            path: file.path.clone(),
-            content: file.content.clone(),
-            executable: file.executable,
-        };
-        let files = Archive { files: install.files.iter().map(archived).collect() };
+        let files = Archive { files: install.files.clone() };
         let ran = self.stage(Stage::Prepare, &install.stage, Some(&files), Input::NONE).await;
         ran.map(|(result, _)| result).map_err(|fault| match fault {
             // It is ours, not the client's.

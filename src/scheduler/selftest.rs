@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{Fault, Refused, Scheduler};
 use crate::config::Config;
 use crate::config::clients::Quota;
-use crate::job::{Event, InputFile, Job, JobId, Outcome, StageRequest, StageResult, Status};
-use crate::plan::FilePath;
+use crate::job::{Event, Job, JobId, Outcome, StageRequest, StageResult, Status};
+use crate::plan::{ArchivedFile, FilePath};
 use crate::profile::Limits;
 use crate::runtime::{Baseline, Checked, CommandLine, Program, Runtime, Version};
 
@@ -86,8 +86,12 @@ fn test_job(config: &Config, runtime: &Runtime) -> Result<Job, Fault> {
         profile: "default".to_owned(),
         compile: runtime.compile_line(&program, limits.compile.memory_bytes).map(|line| stage(line, limits.compile)),
         run: stage(runtime.run_line(&program, limits.run.memory_bytes), limits.run),
-        files: vec![InputFile { path, content: language.self_test.source.clone().into_bytes(), executable: false }],
-        stdin: language.self_test.stdin.clone().into_bytes(),
+        files: vec![ArchivedFile {
+            path,
+            content: Arc::new(language.self_test.source.clone().into_bytes()),
+            executable: false,
+        }],
+        stdin: Arc::new(language.self_test.stdin.clone().into_bytes()),
         outputs: vec![],
         // It shows that the compiler works, not that it once did.
         basis: None,

@@ -8,6 +8,7 @@ pub mod bridge;
 pub mod internet;
 pub mod registries;
 pub mod sessions;
+pub mod tls;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

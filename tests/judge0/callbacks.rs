@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use common::tls::Authority;
+use rustls::{ServerConnection, StreamOwned};
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -12,13 +15,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A server that answers its connections by these words, one after another, the last of them from then on; none
 /// means that the connection is kept open without an answer. It tells each request.
 fn server(answers: &'static [Option<&'static str>]) -> (SocketAddr, Receiver<String>) {
+    server_over(answers, |stream| stream)
+}
+
+/// The same over what is made of each connection.
+fn server_over<S: Read + Write + Send + 'static>(
+    answers: &'static [Option<&'static str>],
+    over: impl Fn(TcpStream) -> S + Send + 'static,
+) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
     let (told, heard) = channel();
     std::thread::spawn(move || {
         let mut silent = Vec::new();
         for (number, stream) in listener.incoming().enumerate() {
-            let mut stream = stream.unwrap();
+            let stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut stream = over(stream);
             if told.send(request(&mut stream)).is_err() {
                 return;
             }
@@ -33,8 +46,7 @@ fn server(answers: &'static [Option<&'static str>]) -> (SocketAddr, Receiver<Str
 }
 
 /// A request with a body of the length that it tells.
-fn request(stream: &mut TcpStream) -> String {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+fn request(stream: &mut impl Read) -> String {
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
     loop {
         let whole = String::from_utf8_lossy(&text).into_owned();
@@ -97,6 +109,35 @@ fn any_answer_is_one_and_none_leads_elsewhere() {
     run(&service, &calling(address));
     assert!(heard.recv_timeout(PATIENCE).is_ok());
     assert!(heard.recv_timeout(Duration::from_secs(1)).is_err() && never.try_recv().is_err());
+}
+
+#[test]
+fn who_is_told_over_tls_proves_who_it_is() {
+    let (trusted, other) = (Authority::new(), Authority::new());
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = directory.path().join("ca.pem");
+    std::fs::write(&certificates, trusted.pem()).unwrap();
+    let service = Service::start_with(json!({
+        "judge0": {"enable": true, "enable_callbacks": true, "callbacks_allow_private": true, "callbacks_max_tries": 1},
+        "network": {"ca_certificates": certificates},
+    }));
+    // Of another name, of an authority that nobody trusts, of a time that is over; and a good one.
+    for (authority, name, until, is_told) in [
+        (&trusted, "example.org", 2100, false),
+        (&other, "localhost", 2100, false),
+        (&trusted, "localhost", 2001, false),
+        (&trusted, "localhost", 2100, true),
+    ] {
+        let config = authority.server(&[name], until);
+        let secured = move |stream| StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+        let (address, heard) = server_over(&[FINE], secured);
+        let url = format!("https://localhost:{}/done", address.port());
+        run(&service, &with(bash("echo told"), json!({"callback_url": url})));
+        // Whoever is not told hears of the attempt, and of nothing that was to be told.
+        let told = heard.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(told.starts_with("PUT /done HTTP/1.1\r\n"), is_told, "{name} {until}: {told}");
+        assert_eq!(told.is_empty(), !is_told, "{told}");
+    }
 }
 
 #[test]

@@ -12,4 +12,6 @@ mod relay;
 mod resolver;
 mod secrets;
 mod speed;
+#[path = "../common/tls.rs"]
+mod tls;
 mod uplink;

@@ -13,7 +13,9 @@ use crate::ground::{FIRST, Ground};
 use crate::name_server::NameServer;
 use crate::resolver::ask;
 use crate::uplink::{Uplink, start};
-use web::{Authority, Client, Web};
+use web::{Client, Web};
+
+use crate::tls::Authority;
 
 /// What the program has, and what the host gets.
 const PLACEHOLDER: &str = "csb-secret-0123456789abcdef0123456789abcdef";

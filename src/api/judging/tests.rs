@@ -1,6 +1,6 @@
 //! Tests that pass and tests that do not.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 

@@ -20,7 +20,12 @@ fn catalogue(config: &Config) -> Catalogue {
 
 fn check_json(json: &Value) -> Result<Accepted, Problem> {
     let request = fields::parse(json.to_string().as_bytes())?;
-    check(request, &CONFIG, &CATALOGUE, &CONFIG.quota(1000))
+    let mut uploaded = |field: &str, name: &str| match name {
+        "known" => Ok(Arc::new(b"of a file".to_vec())),
+        "large" => Ok(Arc::new(vec![b' '; CONFIG.service.body_bytes / 2])),
+        _ => Err(Problem::field(field, "there is none")),
+    };
+    check(request, &CONFIG, &CATALOGUE, &CONFIG.quota(1000), &mut uploaded)
 }
 
 /// A request that passes, with some of its fields replaced.
@@ -55,7 +60,7 @@ fn a_profile_outside_of_the_clients_list_is_refused_with_those_inside() {
     };
     let check = |profile: Value, quota: &Quota| {
         let request = with(json!({ "profile": profile })).to_string();
-        check(fields::parse(request.as_bytes()).unwrap(), &CONFIG, &CATALOGUE, quota)
+        check(fields::parse(request.as_bytes()).unwrap(), &CONFIG, &CATALOGUE, quota, &mut none_uploaded)
     };
     assert!(check(json!("judge"), &quota(&["judge"])).is_ok());
     for refused in [json!("default"), Value::Null] {
@@ -95,6 +100,20 @@ fn base64_is_decoded() {
     assert_eq!((job.files[0].content.as_slice(), job.stdin.as_slice()), (&[0xff, 0][..], &[0, 1][..]));
 }
 
+/// A file that is half as large as a request may be.
+fn large(path: &str) -> Value {
+    json!({ "path": path, "content_file": "large" })
+}
+
+#[test]
+fn uploaded_files_are_taken_by_their_names() {
+    let files = json!([{ "content": "" }, { "path": "data", "content_file": "known", "executable": true }]);
+    let job = check_json(&with(json!({ "files": files, "stdin_file": "known" }))).unwrap().job;
+    assert_eq!((job.files[1].content.as_slice(), job.files[1].executable), (&b"of a file"[..], true));
+    assert_eq!(job.stdin.as_slice(), b"of a file");
+    assert!(check_json(&with(json!({ "files": [large("a"), large("b"), { "path": "c", "content": "" }] }))).is_ok());
+}
+
 #[test]
 fn every_value_that_is_not_allowed_names_its_field() {
     let file = |path: &str| json!({ "path": path, "content": "" });
@@ -117,7 +136,12 @@ fn every_value_that_is_not_allowed_names_its_field() {
         (json!({ "files": [{ "content": "", "content_base64": "" }] }), "files[0].content_base64"),
         (json!({ "files": [{ "content_base64": "?" }] }), "files[0].content_base64"),
         (json!({ "limits": { "disk_bytes": 65536 }, "files": [{ "content": "x".repeat(65537) }] }), "files"),
+        (json!({ "files": [{ "content_file": "unknown" }] }), "files[0].content_file"),
+        (json!({ "files": [{ "content": "", "content_file": "known" }] }), "files[0].content_file"),
+        (json!({ "files": [large("a"), large("b"), large("c")] }), "files[2].content_file"),
         (json!({ "stdin": "", "stdin_base64": "" }), "stdin_base64"),
+        (json!({ "stdin_base64": "", "stdin_file": "known" }), "stdin_file"),
+        (json!({ "stdin_file": "unknown" }), "stdin_file"),
         (json!({ "stdin_base64": "a" }), "stdin_base64"),
         (json!({ "args": ["a", "b\0"] }), "args[1]"),
         (json!({ "args": ["x".repeat(131_072)] }), "args"),

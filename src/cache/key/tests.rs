@@ -16,7 +16,7 @@ struct Mixed {
     stamps: Vec<Stamp>,
     argv: Vec<String>,
     env: BTreeMap<String, String>,
-    files: Vec<InputFile>,
+    files: Vec<ArchivedFile>,
     profile: String,
     policy: Policy,
     limits: Limits,
@@ -63,8 +63,12 @@ impl Mixed {
     }
 }
 
-fn file(path: &str, content: &[u8], executable: bool) -> InputFile {
-    InputFile { path: FilePath::try_from(path.as_bytes().to_vec()).unwrap(), content: content.to_vec(), executable }
+fn file(path: &str, content: &[u8], executable: bool) -> ArchivedFile {
+    ArchivedFile {
+        path: FilePath::try_from(path.as_bytes().to_vec()).unwrap(),
+        content: content.to_vec().into(),
+        executable,
+    }
 }
 
 /// Ways to change ingredients; no two lead to the same.
@@ -97,7 +101,7 @@ const CHANGES: &[(&str, Change)] = &[
         let last = mixed.argv.pop().unwrap();
         mixed.env.insert(last, String::new());
     }),
-    ("another content", |mixed| mixed.files[0].content = b"inT".to_vec()),
+    ("another content", |mixed| mixed.files[0].content = b"inT".to_vec().into()),
     ("another path", |mixed| mixed.files[0] = file("main.h", b"int", false)),
     ("an executable file", |mixed| mixed.files[0].executable = true),
     ("one file less", |mixed| drop(mixed.files.pop())),

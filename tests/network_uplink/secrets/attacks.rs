@@ -6,11 +6,12 @@ use std::sync::Arc;
 use hickory_proto::rr::RecordType;
 use rustls::ServerConfig;
 
-use super::web::{self, Authority, Client, Web};
+use super::web::{self, Client, Web};
 use super::{PLACEHOLDER, POLICY, Scene, VALUE};
 use crate::ground::{FIRST, Ground, serve};
 use crate::name_server::NameServer;
 use crate::resolver::ask;
+use crate::tls::Authority;
 use crate::uplink::{Uplink, start};
 
 #[test]

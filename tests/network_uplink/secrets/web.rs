@@ -5,43 +5,14 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, mpsc};
 
 use codesandbox::network::secrets::{self, Granted, Secret};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use zeroize::Zeroizing;
 
 use super::{PLACEHOLDER, VALUE};
 use crate::ground::{Ground, serve};
-
-/// Whom the web trusts.
-#[derive(Clone)]
-pub(super) struct Authority(Arc<CertifiedIssuer<'static, KeyPair>>);
-
-impl Authority {
-    pub(super) fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(Arc::new(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap()))
-    }
-
-    pub(super) fn pem(&self) -> String {
-        secrets::pem(self.0.der())
-    }
-
-    /// A server's side of TLS, with a certificate for these names that is good until this year.
-    pub(super) fn server(&self, names: &[&str], until: i32) -> Arc<ServerConfig> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut parameters = CertificateParams::new(names).unwrap();
-        (parameters.not_before, parameters.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(until, 1, 1));
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.signed_by(&key, &self.0).unwrap().der().clone();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
-    }
-}
+use crate::tls::Authority;
 
 /// What an uplink is granted: one secret for one host; and the certificate that the sandbox trusts.
 pub(super) fn granted(web: &Authority) -> (Granted, String) {

@@ -2,7 +2,7 @@
 
 use crate::api::answer::About;
 use crate::api::problem::{Kind as Refusal, Problem};
-use crate::api::request;
+use crate::api::request::{self, none_uploaded};
 use crate::api::wire::{FileRequest, RunRequest};
 use crate::config::Config;
 use crate::config::clients::Quota;
@@ -47,7 +47,7 @@ pub(super) fn prepare(
     quota: &Quota,
 ) -> Result<Prepared, Problem> {
     let request = request(checked, config);
-    let (mut job, about) = request::check(request, config, catalogue, quota)?.into_parts();
+    let (mut job, about) = request::check(request, config, catalogue, quota, &mut none_uploaded)?.into_parts();
     let scripts = Scripts::of(&checked.files);
     match checked.found.entry.kind {
         Kind::Program => {

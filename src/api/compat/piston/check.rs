@@ -8,7 +8,7 @@ use super::files::{self, clipped, refused};
 use super::loose::{List, Scalar};
 use super::versions;
 use crate::api::problem::Problem;
-use crate::api::request::{self, Accepted};
+use crate::api::request::{self, Accepted, none_uploaded};
 use crate::api::wire::RunRequest;
 use crate::config::Config;
 use crate::config::clients::Quota;
@@ -81,7 +81,7 @@ pub(super) fn check(
         ..RunRequest::default()
     };
     let variant = runtime.language.variants.iter().find(|variant| variant.default);
-    let mut accepted = request::check_for(Choice { runtime, variant }, request, config, quota)?;
+    let mut accepted = request::check_for(Choice { runtime, variant }, request, config, quota, &mut none_uploaded)?;
     // What is not written as a text is data, whatever its name looks like.
     if let Some(compile) = &mut accepted.job.compile {
         compile.argv.retain(|word| !chosen.data.contains(word));

@@ -33,7 +33,7 @@ fn the_smallest_request_is_completed() {
     let job = accepted.job;
     assert_eq!((language.as_str(), version.as_str()), ("python", "3.12.0"));
     assert_eq!((job.runtime.as_str(), job.profile.as_str()), ("python-3.12", "default"));
-    assert_eq!(job.stdin, b"\n");
+    assert_eq!(*job.stdin, b"\n");
     assert_eq!(job.run.env["PISTON_LANGUAGE"], "python");
     assert_eq!(job.run.env["HOME"], "/tmp");
     assert_eq!(job.run.limits.output_bytes, 65_536);
@@ -124,7 +124,7 @@ fn what_is_streamed_may_be_as_much_as_the_profile_allows() {
 fn arguments_and_input_are_passed_on() {
     let job = checked(json!({"args": ["-x", ""], "stdin": "a\n"})).accepted.job;
     assert_eq!(job.run.argv[2..], ["-x", ""]);
-    assert_eq!(job.stdin, b"a\n");
+    assert_eq!(*job.stdin, b"a\n");
     assert_eq!(refusal(json!({"args": [1]})), "args[0] must be a string");
     assert_eq!(refusal(json!({"args": "x"})), "args must be an array of strings");
     assert_eq!(refusal(json!({"args": vec![""; 20_000]})), "args: 20000 arguments are too many, there may be 16384");
