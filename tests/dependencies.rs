@@ -76,7 +76,29 @@ fn python_packages_are_installed_once_and_found_by_programs_without_a_network() 
     assert_eq!(said(&second["prepare"]), said(&first["prepare"]));
     assert_eq!(registries.asked(".whl"), asked);
     // Another version is another set.
-    assert!(stdout(&service.run(&python(&["greeting"], source))).starts_with("2.0 "));
+    let third = service.run(&python(&["greeting"], source));
+    assert!(stdout(&third).starts_with("2.0 "));
+    assert!(counted(&service, r#"codesandbox_install_seconds_count{ecosystem="python",status="ok"}"#, 2));
+    assert!(counted(&service, "codesandbox_package_cache_hits_total", 1));
+    assert!(counted(&service, "codesandbox_package_cache_misses_total", 2));
+    // The time of installers is none of the sandboxes' own.
+    let overhead = metric(&service, "codesandbox_overhead_seconds_sum{").unwrap();
+    let installing = metric(&service, "codesandbox_install_seconds_sum{").unwrap();
+    let own_ms: f64 =
+        [first, second, third].iter().map(|answer| answer["overhead_ms"]["total"].as_f64().unwrap()).sum();
+    assert!(overhead < own_ms / 1000.0 + installing / 2.0, "{overhead} s, {own_ms} ms, {installing} s");
+}
+
+/// What the metrics say of the first line that begins so.
+fn metric(service: &Service, name: &str) -> Option<f64> {
+    let told = service.request("GET", "/metrics", &[], "");
+    let text = String::from_utf8(told.body.to_vec()).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name))?.to_owned();
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+fn counted(service: &Service, name: &str, count: u32) -> bool {
+    metric(service, name) == Some(f64::from(count))
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl Http {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the server's socket", || socket.exists());
+        // It has a name before anybody listens on it.
+        wait_for("the server", || UnixStream::connect(&socket).is_ok());
         Self { child, directory }
     }
 

@@ -300,7 +300,10 @@ fn a_fork_bomb_of_the_shell_is_told() {
     control.read_error_bytes(2 * 60);
     drop(control);
     let service = Service::start();
-    let answer = service.run(&job_with("fork_bomb.sh", &[], json!({"limits": few()})));
+    // Bash waits a second where it can't fork, then two: a sampler has to see it when it tries.
+    let mut limits = few();
+    limits["wall_time_ms"] = json!(4000);
+    let answer = service.run(&job_with("fork_bomb.sh", &[], json!({"limits": limits})));
     assert_status(&answer, "processes_exceeded");
     assert_unaffected(&service);
 }

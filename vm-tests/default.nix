@@ -42,6 +42,7 @@ let
 
     environment.systemPackages = [
       pkgs.curl
+      pkgs.openssl
       pkgs.procps
       pkgs.python3
       pkgs.socat

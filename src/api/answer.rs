@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::job::{
     Denial, DeniedFlow, JobId, OmittedFile, Outcome, OutputFile, Overhead, StageResult, Usage, signal_name,
 };
+use crate::plan::tree::Ecosystem;
 use crate::profile::Limits;
 
 use super::wire::{
@@ -26,6 +27,8 @@ pub struct About {
     pub limits: Limits,
     /// Variables that hold placeholders of secrets; none where its profile has no secrets.
     pub secrets: Option<Vec<String>>,
+    /// What its prepare stage installs.
+    pub installs: Option<Ecosystem>,
 }
 
 /// The answer that tells of an outcome.
@@ -150,6 +153,7 @@ pub(super) mod tests {
             profile: "default".into(),
             limits: config.profiles["default"].run,
             secrets: None,
+            installs: None,
         }
     }
 

@@ -82,7 +82,7 @@ pub async fn metrics(axum::extract::State(state): axum::extract::State<State>) -
     match state.metrics.text(
         &scheduler.load(),
         &scheduler.client_loads(),
-        &scheduler.cache_stats(),
+        [&scheduler.cache_stats(), &scheduler.trees().stats()],
         scheduler.is_available(),
     ) {
         Ok(text) => {

@@ -15,7 +15,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use serde::Serialize;
 
-use crate::job::{DenialReason, DeniedFlow, Outcome, Protocol};
+use crate::job::{DenialReason, DeniedFlow, Outcome, Protocol, StageResult};
+use crate::plan::tree::Ecosystem;
 use crate::scheduler::{CacheStats, ClientLoad, Load};
 use crate::session::Refused;
 use crate::session::types::{self, Counts};
@@ -43,6 +44,12 @@ struct OverheadLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LanguageLabels {
     language: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstallLabels {
+    ecosystem: &'static str,
+    status: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -75,6 +82,7 @@ pub struct Metrics {
     hung_up: Counter,
     wall: Family<LanguageLabels, Histogram, fn() -> Histogram>,
     overhead: Family<OverheadLabels, Histogram, fn() -> Histogram>,
+    installs: Family<InstallLabels, Histogram, fn() -> Histogram>,
     waiting: Histogram,
     received_bytes: Counter,
     output_bytes: Counter,
@@ -85,7 +93,8 @@ pub struct Metrics {
     client_queued: Family<ClientLabels, Gauge>,
     client_running: Family<ClientLabels, Gauge>,
     client_started: Family<ClientLabels, Counter>,
-    cache: Cache,
+    compile_cache: Cache,
+    package_cache: Cache,
     sessions: Sessions,
     network: Networks,
 }
@@ -162,7 +171,7 @@ impl Networks {
     }
 }
 
-/// The cache of compile stages.
+/// What keeps results of compile stages, or of installers.
 #[derive(Default)]
 struct Cache {
     hits: Counter,
@@ -175,11 +184,11 @@ struct Cache {
 }
 
 impl Cache {
-    fn register(&self, to: &mut Registry) {
-        let to = to.sub_registry_with_prefix("compile_cache");
-        to.register("hits", "Jobs whose compile stage was taken from the cache", self.hits.clone());
-        to.register("misses", "Jobs that asked the cache, and compiled", self.misses.clone());
-        to.register("stores", "Results of compile stages that were kept", self.stores.clone());
+    fn register(&self, prefix: &str, to: &mut Registry) {
+        let to = to.sub_registry_with_prefix(prefix);
+        to.register("hits", "Stages whose result was there", self.hits.clone());
+        to.register("misses", "Stages that had to run, as their result was not there", self.misses.clone());
+        to.register("stores", "Results that were kept", self.stores.clone());
         to.register("evictions", "Results that had to go for others", self.evictions.clone());
         let help = "Results that could not be read, were not as they were written, or could not be kept";
         to.register("errors", help, self.errors.clone());
@@ -216,6 +225,7 @@ impl Metrics {
             hung_up: Counter::default(),
             wall: Family::new_with_constructor(histogram),
             overhead: Family::new_with_constructor(histogram),
+            installs: Family::new_with_constructor(histogram),
             waiting: histogram(),
             received_bytes: Counter::default(),
             output_bytes: Counter::default(),
@@ -226,7 +236,8 @@ impl Metrics {
             client_queued: Family::default(),
             client_running: Family::default(),
             client_started: Family::default(),
-            cache: Cache::default(),
+            compile_cache: Cache::default(),
+            package_cache: Cache::default(),
             sessions: Sessions::default(),
             network: Networks::default(),
         };
@@ -242,9 +253,11 @@ impl Metrics {
         to.register("hung_up", "Runs whose client closed the connection", self.hung_up.clone());
         let seconds = || Unit::Seconds;
         to.register_with_unit("wall", "Time of both stages by the clock", seconds(), self.wall.clone());
-        let help = "Time from a request's arrival to its outcome, less the time of both stages by the clock, by runtime and \
+        let help = "Time from a request's arrival to its outcome, less the time of all stages by the clock, by runtime and \
                     by how the sandbox was come by: warm, parked or cold";
         to.register_with_unit("overhead", help, seconds(), self.overhead.clone());
+        let help = "Time of installers by the clock, by what they install and how it ended";
+        to.register_with_unit("install", help, seconds(), self.installs.clone());
         to.register_with_unit("queue_wait", "Time in the queue", seconds(), self.waiting.clone());
         let bytes = || Unit::Bytes;
         to.register_with_unit("received", "Bytes of requests", bytes(), self.received_bytes.clone());
@@ -262,7 +275,8 @@ impl Metrics {
         to.register("client_queue_jobs", help, self.client_queued.clone());
         to.register("client_running_jobs", "Jobs that run, by client", self.client_running.clone());
         to.register("client_started_jobs", "Jobs that have left the queue, by client", self.client_started.clone());
-        self.cache.register(to);
+        self.compile_cache.register("compile_cache", to);
+        self.package_cache.register("package_cache", to);
         self.sessions.register(to);
         self.network.register(to);
     }
@@ -283,7 +297,19 @@ impl Metrics {
         self.waiting.observe(waited.as_secs_f64());
     }
 
-    /// A job is over; `total` is the time since its request came.
+    /// A prepare stage is over. Returns the time that its installer took: none where nothing had to be installed.
+    pub fn prepared(&self, ecosystem: Ecosystem, stage: &StageResult) -> Duration {
+        if stage.cached {
+            return Duration::ZERO;
+        }
+        self.network.note(&stage.flows, stage.network_error.as_deref());
+        let wall = Duration::from_micros(stage.usage.wall_time_us);
+        let labels = InstallLabels { ecosystem: ecosystem.name(), status: word(stage.status) };
+        self.installs.get_or_create(&labels).observe(wall.as_secs_f64());
+        wall
+    }
+
+    /// A job is over; `total` is the time since its request came, without that of its installer.
     pub fn finished(&self, runtime: &RuntimeUsed, outcome: &Outcome, total: Duration) {
         let labels = RunLabels {
             language: runtime.language.clone(),
@@ -353,10 +379,11 @@ impl Metrics {
         &self,
         load: &Load,
         clients: &[ClientLoad],
-        cache: &CacheStats,
+        [compile_cache, package_cache]: [&CacheStats; 2],
         available: bool,
     ) -> Result<String, fmt::Error> {
-        self.cache.set(cache);
+        self.compile_cache.set(compile_cache);
+        self.package_cache.set(package_cache);
         self.network.sum();
         let count = |jobs: usize| i64::try_from(jobs).unwrap_or(i64::MAX);
         self.queued.set(count(load.queued));
@@ -426,8 +453,9 @@ mod tests {
         let clients = [ClientLoad { client: "judges".into(), queued: 3, running: 2, started: 9 }];
         let load = Load { queued: 3, running: 2, slots: 4 };
         let cache = CacheStats { hits: 5, errors: 1, entries: 7, bytes: 8192, ..CacheStats::default() };
-        metrics.text(&load, &clients, &CacheStats::default(), true).unwrap();
-        let text = metrics.text(&load, &clients, &cache, true).unwrap();
+        let packages = CacheStats { hits: 6, ..CacheStats::default() };
+        metrics.text(&load, &clients, [&CacheStats::default(); 2], true).unwrap();
+        let text = metrics.text(&load, &clients, [&cache, &packages], true).unwrap();
         for line in [
             r#"codesandbox_runs_total{language="python",version="3.12.4",status="signalled"} 1"#,
             r#"codesandbox_refusals_total{reason="queue-full"} 1"#,
@@ -450,6 +478,7 @@ mod tests {
             "codesandbox_session_files_received_bytes_total 3",
             "codesandbox_session_files_sent_bytes_total 4",
             "codesandbox_compile_cache_hits_total 5",
+            "codesandbox_package_cache_hits_total 6",
             "codesandbox_compile_cache_misses_total 0",
             "codesandbox_compile_cache_stores_total 0",
             "codesandbox_compile_cache_evictions_total 0",
@@ -476,7 +505,7 @@ mod tests {
             outcome.compile = Some(crate::job::StageResult { cached, ..compile });
             metrics.finished(&about.runtime, &outcome, Duration::from_secs(6));
             let load = Load { queued: 0, running: 0, slots: 1 };
-            let text = metrics.text(&load, &[], &CacheStats::default(), true).unwrap();
+            let text = metrics.text(&load, &[], [&CacheStats::default(); 2], true).unwrap();
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");
         }
     }

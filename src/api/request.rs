@@ -42,8 +42,14 @@ impl Accepted {
     /// The job, and what its answer says of it.
     pub(super) fn into_parts(self) -> (Job, About) {
         let Self { job, runtime, secrets } = self;
-        let about =
-            About { id: job.id.clone(), runtime, profile: job.profile.clone(), limits: job.run.limits, secrets };
+        let about = About {
+            id: job.id.clone(),
+            runtime,
+            profile: job.profile.clone(),
+            limits: job.run.limits,
+            secrets,
+            installs: job.install.as_ref().map(|install| install.ecosystem),
+        };
         (job, about)
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /v1/run` and `DELETE /v1/runs/{id}`: submits a job, follows it to its end, cancels it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
@@ -174,6 +174,12 @@ pub(super) fn follow(
     Ok(Followed::new(state, client, quota, about, ticket, received, share))
 }
 
+/// Counts the prepare stage of a job, where it had one. Returns the time that its installer took.
+pub(super) fn prepared(state: &State, about: &About, outcome: &Outcome) -> Duration {
+    let stage = about.installs.zip(outcome.prepare.as_ref());
+    stage.map_or(Duration::ZERO, |(ecosystem, stage)| state.metrics.prepared(ecosystem, stage))
+}
+
 /// Whether a body may name a file that was uploaded.
 fn names_files(bytes: &[u8]) -> bool {
     const NAME: &[u8] = b"_file";
@@ -268,7 +274,8 @@ impl Followed {
     fn finished(&mut self, outcome: &Outcome) {
         self.is_over = true;
         let total = self.received.elapsed();
-        self.state.metrics.finished(&self.about.runtime, outcome, total);
+        let installing = prepared(&self.state, &self.about, outcome);
+        self.state.metrics.finished(&self.about.runtime, outcome, total.saturating_sub(installing));
         let usage = outcome
             .run
             .as_ref()

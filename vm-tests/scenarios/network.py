@@ -2,16 +2,18 @@
 
 import json
 import shlex
+from pathlib import Path
 
 from codesandbox_vm import (
-    Answer, Session, ask, begin_jobs, bash, configuration, configure, end_jobs, have_none_wait, payload, program,
-    run_jobs,
+    Answer, Session, ask, begin_jobs, bash, configuration, configure, end_jobs, have_none_wait, payload, program, python,
+    run_jobs, write,
 )
 
 # The host `networked`: what its profile lists, and the name server that its table and its unit let through.
 NAME_SERVER = "10.77.0.53"
 ZONE = {
     "packages.example.org": ["9.9.9.10", "2620:fe::10"],
+    "vault.example.net": ["9.9.9.11"],
     "deep.down.example.net": ["151.101.2.132"],
     "private.example.net": ["10.77.0.2"],
     "mixed.example.net": ["10.77.0.2", "151.101.2.132"],
@@ -67,6 +69,18 @@ JOB = {
     "runtime": "python", "profile": "agent", "files": [{"content": payload("egress.py")}],
     "limits": {"wall_time_ms": 120_000, "cpu_time_ms": 60_000},
 }
+# Who gets a secret, and where systemd has it from.
+VAULT = "9.9.9.11@443"
+SECRET = "/run/keys/forge"
+DROP_IN = f"/run/systemd/system/{LAUNCHER}.d"
+HANDED_OVER = f"/run/credentials/{LAUNCHER}/forge"
+CERTIFICATES = "/run/vm-tests/certificates.pem"
+ASKS = """
+import os, urllib.request
+token = os.environ["FORGE_TOKEN"]
+request = urllib.request.Request("https://vault.example.net/", headers={"Authorization": "Bearer " + token})
+print(token, urllib.request.urlopen(request, timeout=60).read().decode(), end="")
+"""
 # What the kernel loads for rules; NixOS has it loaded at its start.
 MODULES = "nf_tables nfnetlink_log nft_chain_nat nft_ct nft_limit nft_log nft_nat nft_reject_inet"
 
@@ -84,7 +98,7 @@ def make_internet() -> None:
         # Without a way to the IPv6 internet nobody asks for such addresses.
         "ip -6 route add 2000::/3 dev uplink",
     ]
-    for address in dict.fromkeys(place.split("@")[0] for place in OUTSIDE):
+    for address in dict.fromkeys(place.split("@")[0] for place in (*OUTSIDE, VAULT)):
         if address != NAME_SERVER:
             commands.append(f"ip -n outside address add {address} dev peer{' nodad' if ':' in address else ''}")
         commands.append(f"ip route replace {address} dev uplink")
@@ -96,10 +110,33 @@ def make_internet() -> None:
     begin("own", "", HOSTS)
 
 
-def begin(name: str, prefix: str, arguments: list[str]) -> None:
-    server = program("internet.py", *arguments)
+def begin(name: str, prefix: str, arguments: list[str], file: str = "internet.py") -> None:
+    server = program(file, *arguments)
     machine.succeed(f"systemd-run --quiet --collect --unit={name} --description={name} {prefix}{server}")
     machine.wait_until_succeeds(f"journalctl --quiet --unit={name} --output=cat | grep -qx ready", timeout=60)
+
+
+def make_vault() -> None:
+    """A host behind the cable that proves who it is by an authority of its own."""
+    machine.succeed(
+        f"mkdir -p {shlex.quote(str(Path(CERTIFICATES).parent))}; cd $(mktemp -d); "
+        "new='openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 100'; "
+        "$new -subj /CN=authority -keyout authority.key -out authority.pem; "
+        "$new -subj /CN=vault -addext subjectAltName=DNS:vault.example.net -addext basicConstraints=CA:FALSE "
+        "-CA authority.pem -CAkey authority.key -keyout vault.key -out vault.crt; "
+        f"cat vault.key vault.crt > /run/vault.pem; install -m 644 authority.pem {CERTIFICATES}")
+    begin("vault", "ip netns exec outside ", [VAULT, "/run/vault.pem"], "vault.py")
+
+
+def keep(value: str) -> None:
+    """What an administrator does for a secret, or for another one."""
+    machine.succeed(f"install -D -m 600 /dev/null {SECRET}; printf %s {value} > {SECRET}; systemctl restart {LAUNCHER}")
+
+
+def shown() -> list[str]:
+    """What the vault was shown up to now."""
+    lines = machine.succeed("journalctl --sync; journalctl --quiet --unit=vault --output=cat").splitlines()
+    return [line.removeprefix("authorization: ") for line in lines if line.startswith("authorization: ")]
 
 
 def asked() -> list[str]:
@@ -300,10 +337,33 @@ with subtest("another launcher: jobs have a network"):
     machine.succeed(f"systemctl restart {LAUNCHER}")
     reaches()
 
+with subtest("a secret that systemd hands to the launcher reaches its host and no sandbox"):
+    make_vault()
+    machine.succeed(f"mkdir -p {DROP_IN}")
+    write(machine, f"{DROP_IN}/secret.conf", f"[Service]\nLoadCredential=forge:{SECRET}")
+    machine.succeed("systemctl daemon-reload")
+    config["secrets"] = {"forge": {"file": HANDED_OVER, "domains": ["vault.example.net"]}}
+    config["profiles"]["agent"]["network"]["secrets"] = {"FORGE_TOKEN": "forge"}
+    config["network"]["ca_certificates"] = CERTIFICATES
+    configure(machine, config)
+    for value in ("correct-horse-battery", "another-horse-battery"):
+        keep(value)
+        answer, = run_jobs(machine, python(ASKS, profile="agent", limits={"wall_time_ms": 120_000}))
+        placeholder, word = answer["run"]["stdout"].split()
+        t.assertEqual(word, "fine", answer)
+        assert value not in str(answer) and placeholder != value, answer
+        t.assertEqual(shown()[-1], f"Bearer {value}")
+    # Nobody else can read it, and nobody without it is let through under its name.
+    machine.fail(f"runuser -u codesandbox -- cat {HANDED_OVER}")
+    machine.succeed(f"rm -r {DROP_IN}; systemctl daemon-reload; systemctl restart {LAUNCHER}")
+    answer, = run_jobs(machine, python(ASKS, profile="agent", limits={"wall_time_ms": 120_000}))
+    assert answer["run"]["status"] != "ok" and "forge" in answer["run"]["network_error"], answer
+    t.assertEqual(len(shown()), 2)
+
 with subtest("nothing is left"):
     have_none_wait(machine)
     retry(lambda last: not named("uplink") and not uplinks(), timeout=60)
     t.assertEqual(machine.succeed("ss -Htn state established dst 198.35.26.96"), "")
     answer, = ask(machine, ("GET", "/health"))
     t.assertEqual(answer["code"], 200)
-    machine.succeed("systemctl stop internet.service own.service; ip netns delete outside")
+    machine.succeed("systemctl stop internet.service own.service vault.service; ip netns delete outside")

@@ -17,6 +17,7 @@ use crate::scheduler::Fault;
 
 use super::super::negotiate::Form;
 use super::super::problem::{JOB_HEADER, Problem, job_header};
+use super::super::run::prepared;
 use super::super::wire::{RunResponse, StreamEvent};
 use super::super::{Client, State, answer, events};
 use super::{Asked, answer as written};
@@ -182,8 +183,9 @@ impl Judged {
         // One that was cancelled while it was built has not got so far.
         let built = self.built.take().ok_or(Fault::Cancelled)?;
         let (status, path) = (status(report.total.verdict, &built), self.path.unwrap_or(built.path));
+        let installing = prepared(&self.state, &self.asked.about, &built);
         if self.path.is_none() {
-            self.state.metrics.finished(&self.asked.about.runtime, &built, total);
+            self.state.metrics.finished(&self.asked.about.runtime, &built, total.saturating_sub(installing));
         }
         let tests = written::tests(&self.asked, &self.method, report, self.helper.take().map(|outcome| *outcome));
         let outcome = Outcome { path, retries: self.retries, overhead: self.overhead, ..*built };

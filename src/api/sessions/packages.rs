@@ -17,6 +17,9 @@ pub(super) async fn install(asked: &Asked, installs: &[Arc<Install>]) -> Result<
     let mut trees = Vec::with_capacity(installs.len());
     for install in installs {
         let outcome = outcome(asked, install).await?;
+        if let Some(stage) = &outcome.prepare {
+            asked.state.metrics.prepared(install.ecosystem, stage);
+        }
         if outcome.trees.is_empty() {
             return Err(failed(install, outcome));
         }

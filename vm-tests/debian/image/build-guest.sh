@@ -16,7 +16,7 @@ root=$scratch/root
 
 packages=(
     systemd systemd-sysv dbus udev kmod procps util-linux bash perl python3
-    nftables iproute2 iputils-ping curl socat passt uidmap bubblewrap strace passwd busybox-static
+    nftables iproute2 iputils-ping curl openssl socat passt uidmap bubblewrap strace passwd busybox-static
 )
 
 # What a Debian system has of itself, before a package of it has been configured.
