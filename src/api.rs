@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use axum::Router;
 use axum::routing::{delete, get, post};
-use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::judge::Uploads;
@@ -39,19 +38,25 @@ mod body;
 mod client;
 mod connection;
 mod fields;
+mod memory;
 mod negotiate;
 mod network;
 mod proxy;
+mod unread;
 mod websocket;
 
 pub use client::Client;
 pub use connection::{Connection, Kept};
 
+use memory::Memory;
 use metrics::Metrics;
 use problem::{Kind, Problem};
 
 /// How many of the largest requests are held in memory at one time, queued ones included.
 const LARGEST_BODIES: usize = 8;
+
+/// Bytes of answers that may wait for their readers; a client that has half of them waiting gets no other.
+const ANSWERS_BYTES: usize = 256 << 20;
 
 /// What all requests share; cheap to clone.
 #[derive(Debug, Clone)]
@@ -70,15 +75,17 @@ pub struct State {
     pub catalogue: Arc<RwLock<Catalogue>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Bytes of requests that may be held at one time.
-    bodies: Arc<Semaphore>,
+    /// For requests that wait and run.
+    memory: Arc<Memory>,
+    /// For answers that nobody has read yet.
+    answers: Arc<Memory>,
 }
 
 impl State {
     /// The state of a service that has served nobody yet.
     #[must_use]
     pub fn new(scheduler: Scheduler, config: Config, catalogue: Catalogue) -> Self {
-        let bodies = Semaphore::new(bytes_held(&config));
+        let memory = Memory::new(bytes_held(&config));
         Self {
             scheduler,
             sessions: None,
@@ -87,7 +94,8 @@ impl State {
             config: Arc::new(RwLock::new(Arc::new(config))),
             catalogue: Arc::new(RwLock::new(catalogue)),
             metrics: Arc::new(Metrics::new()),
-            bodies: Arc::new(bodies),
+            memory,
+            answers: Memory::new(ANSWERS_BYTES),
         }
     }
 
@@ -111,10 +119,7 @@ impl State {
 
     /// Takes up another configuration. Requests that were accepted go on by the old one.
     pub fn replace(&self, config: Config, catalogue: Catalogue) {
-        let (before, after) = (bytes_held(&self.config()), bytes_held(&config));
-        self.bodies.add_permits(after.saturating_sub(before));
-        // What is held now is given back later, and may be more than is left: then this takes what it can.
-        self.bodies.forget_permits(before.saturating_sub(after));
+        self.memory.resize(bytes_held(&config));
         self.uploads.configure(&config);
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         *self.catalogue.write().unwrap_or_else(PoisonError::into_inner) = catalogue;
@@ -135,7 +140,7 @@ impl State {
 
 /// Bytes of requests that may be held at one time.
 fn bytes_held(config: &Config) -> usize {
-    config.service.body_bytes.saturating_mul(LARGEST_BODIES).min(Semaphore::MAX_PERMITS)
+    config.service.body_bytes.saturating_mul(LARGEST_BODIES)
 }
 
 /// Every route. Requests carry their [`Client`] and their [`Connection`] as extensions.
@@ -162,6 +167,7 @@ pub fn router(state: State) -> Router {
                 "this path does not take this method; the header Allow names those it takes",
             )
         })
+        .layer(axum::middleware::from_fn_with_state(state.clone(), unread::counted))
         .with_state(state)
 }
 

@@ -1,13 +1,12 @@
 //! Reads a request's body, within its limits of size, time and memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::memory::Share;
 use super::problem::{Kind, Problem};
 
 /// Time that a body has to arrive. On a Unix socket even the largest takes a fraction of a second.
@@ -19,26 +18,21 @@ pub(super) struct Held {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
     /// Its share, kept until the job that came of it is over.
-    pub(super) share: OwnedSemaphorePermit,
+    pub(super) share: Share,
 }
 
-/// Reads a body of at most `most` bytes, each of which takes a permit of `memory`.
-pub(super) async fn read(body: Body, most: usize, memory: &Arc<Semaphore>) -> Result<Held, Problem> {
+/// Reads a body of at most `most` bytes, which the client's share grows by.
+pub(super) async fn read(body: Body, most: usize, share: Share) -> Result<Held, Problem> {
     // A declared length is believed only for refusing early: what counts is what arrives.
     if body.size_hint().lower() > most as u64 {
         return Err(too_large(most));
     }
-    tokio::time::timeout(BODY_TIME, collect(body, most, memory)).await.unwrap_or_else(|_| {
+    tokio::time::timeout(BODY_TIME, collect(body, most, share)).await.unwrap_or_else(|_| {
         Err(Problem::new(Kind::SlowBody, format!("it must arrive within {} s", BODY_TIME.as_secs())))
     })
 }
 
-async fn collect(mut body: Body, most: usize, memory: &Arc<Semaphore>) -> Result<Held, Problem> {
-    let full = |_| Problem {
-        retry_after: Some(Duration::from_secs(1)),
-        ..Problem::new(Kind::BodiesFull, "the requests that wait and run take as much memory as they may")
-    };
-    let mut share = Arc::clone(memory).try_acquire_many_owned(0).map_err(full)?;
+async fn collect(mut body: Body, most: usize, mut share: Share) -> Result<Held, Problem> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::new(Kind::BrokenBody, "the body could not be read to its end"))?;
@@ -48,8 +42,7 @@ async fn collect(mut body: Body, most: usize, memory: &Arc<Semaphore>) -> Result
         if bytes.len() + data.len() > most {
             return Err(too_large(most));
         }
-        let permits = u32::try_from(data.len()).map_err(|_| too_large(most))?;
-        share.merge(Arc::clone(memory).try_acquire_many_owned(permits).map_err(full)?);
+        share.take(data.len())?;
         bytes.extend_from_slice(&data);
     }
     Ok(Held { bytes, share })
@@ -62,32 +55,31 @@ fn too_large(most: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::Memory;
     use super::*;
 
-    fn memory(bytes: usize) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(bytes))
+    fn share(bytes: usize) -> Share {
+        Memory::new(2 * bytes).share("one")
     }
 
     #[tokio::test]
     async fn a_body_of_the_limit_is_read_and_one_byte_more_refused() {
-        let memory = memory(100);
-        let held = read(Body::from("x".repeat(10)), 10, &memory).await.unwrap();
-        assert_eq!((held.bytes.len(), memory.available_permits()), (10, 90));
-        drop(held);
-        let problem = read(Body::from("x".repeat(11)), 10, &memory).await.unwrap_err();
-        assert_eq!((problem.kind, memory.available_permits()), (Kind::BodyTooLarge, 100));
+        let held = read(Body::from("x".repeat(10)), 10, share(100)).await.unwrap();
+        assert_eq!((held.bytes.len(), held.share.bytes()), (10, 10));
+        let problem = read(Body::from("x".repeat(11)), 10, share(100)).await.unwrap_err();
+        assert_eq!(problem.kind, Kind::BodyTooLarge);
     }
 
     #[tokio::test]
     async fn a_body_without_a_length_is_held_to_the_limit() {
         let pieces = tokio_stream::iter(["x".repeat(6), "x".repeat(6)].map(Ok::<_, std::io::Error>));
-        let problem = read(Body::from_stream(pieces), 10, &memory(100)).await.unwrap_err();
+        let problem = read(Body::from_stream(pieces), 10, share(100)).await.unwrap_err();
         assert_eq!(problem.kind, Kind::BodyTooLarge);
     }
 
     #[tokio::test]
     async fn full_memory_refuses() {
-        let problem = read(Body::from("xx"), 10, &memory(1)).await.unwrap_err();
+        let problem = read(Body::from("xx"), 10, share(1)).await.unwrap_err();
         assert_eq!(problem.kind, Kind::BodiesFull);
         assert!(problem.retry_after.is_some());
     }
@@ -95,6 +87,6 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_breaks_off_is_refused() {
         let pieces = tokio_stream::iter(vec![Ok("x"), Err(std::io::Error::other("gone"))]);
-        assert_eq!(read(Body::from_stream(pieces), 10, &memory(9)).await.unwrap_err().kind, Kind::BrokenBody);
+        assert_eq!(read(Body::from_stream(pieces), 10, share(9)).await.unwrap_err().kind, Kind::BrokenBody);
     }
 }

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::Extension;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use hyper::header::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,9 @@ use utoipa::ToSchema;
 use crate::runtime::{Manifest, Runtime};
 use crate::scheduler::{Fault, selftest};
 
+use super::client::known;
 use super::problem::{Problem, ProblemDetails};
-use super::{State, body, fields, negotiate, request};
+use super::{Client, State, body, fields, negotiate, request};
 
 /// Longest body: a selector and the braces around it.
 const BODY_BYTES: usize = 4 << 10;
@@ -48,11 +50,13 @@ pub struct CheckRequest {
 )]
 pub async fn check(
     axum::extract::State(state): axum::extract::State<State>,
+    client: Option<Extension<Client>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Manifest>, Problem> {
     negotiate::must_be_json(&headers)?;
-    let held = body::read(body, BODY_BYTES, &state.bodies).await?;
+    let share = state.memory.share(&known(client)?.quota(&state.config())?.client);
+    let held = body::read(body, BODY_BYTES, share).await?;
     let request: CheckRequest = fields::parse(&held.bytes)?;
     drop(held);
     let chosen = choose(&state, request.runtime.as_deref())?;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::extract::Extension;
+
 use crate::config::Config;
 use crate::config::clients::Quota;
 
@@ -26,6 +28,11 @@ pub enum Client {
         /// The token's name.
         name: Arc<str>,
     },
+}
+
+/// Who asks. Only a daemon that forgot to say who is there could bring about that nobody is known.
+pub(super) fn known(client: Option<Extension<Client>>) -> Result<Client, Problem> {
+    client.map(|Extension(client)| client).ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))
 }
 
 impl Client {

@@ -9,7 +9,6 @@ use axum::extract::{Extension, Path};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, info};
 
 use crate::config::Config;
@@ -20,7 +19,9 @@ use crate::scheduler::{Fault, Ticket};
 
 use super::answer::{self, About};
 use super::body::{self, Held};
+use super::client::known;
 use super::judging::{self, Asked, Judged};
+use super::memory::Share;
 use super::negotiate::{self, Form};
 use super::problem::{JOB_HEADER, Kind, Problem, ProblemDetails, job_header};
 use super::request::{self, Accepted};
@@ -72,9 +73,10 @@ pub async fn run(
     let submitted = async {
         let form = negotiate::form(&headers)?;
         negotiate::must_be_json(&headers)?;
-        let held = body::read(body, state.config().service.body_bytes, &state.bodies).await?;
-        // Only a daemon that forgot to say who is there could bring this about.
-        let Extension(client) = client.ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))?;
+        let client = known(client)?;
+        let config = state.config();
+        let share = state.memory.share(&client.quota(&config)?.client);
+        let held = body::read(body, config.service.body_bytes, share).await?;
         Ok::<_, Problem>((submit(state, client, held, received).await?, form))
     };
     let (submitted, form) = match submitted.await {
@@ -167,7 +169,7 @@ pub(super) fn follow(
     quota: &Arc<Quota>,
     accepted: Accepted,
     received: Instant,
-    share: OwnedSemaphorePermit,
+    share: Share,
 ) -> Result<Followed, Problem> {
     let (job, about) = accepted.into_parts();
     let ticket = state.scheduler.submit(job, quota)?;
@@ -186,13 +188,7 @@ fn names_files(bytes: &[u8]) -> bool {
     bytes.windows(NAME.len()).any(|window| window == NAME)
 }
 
-fn check(
-    bytes: &[u8],
-    state: &State,
-    config: &Config,
-    quota: &Quota,
-    share: &mut OwnedSemaphorePermit,
-) -> Result<Checked, Problem> {
+fn check(bytes: &[u8], state: &State, config: &Config, quota: &Quota, share: &mut Share) -> Result<Checked, Problem> {
     let mut request: RunRequest = fields::parse(bytes)?;
     let mut named = Named::new(state, &quota.client, share);
     let mut uploaded = |field: &str, name: &str| named.read(field, name);
@@ -236,7 +232,7 @@ pub(super) struct Followed {
     submitted: Instant,
     is_over: bool,
     /// Memory that the request takes.
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Followed {
@@ -248,7 +244,7 @@ impl Followed {
         about: About,
         ticket: Ticket,
         received: Instant,
-        share: OwnedSemaphorePermit,
+        share: Share,
     ) -> Self {
         info!(
             job_id = %about.id, uid = client.uid(), gid = client.gid(), client_pid = client.pid(),

@@ -7,17 +7,23 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Extension, Path};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::io::AsyncReadExt;
 use utoipa::ToSchema;
 
 use crate::judge::{FileId, Upload, UploadError, Uploads};
 
 use super::body;
+use super::client::known;
+use super::memory::Share;
 use super::problem::{Kind, Problem, ProblemDetails};
 use super::{Client, State};
+
+/// What is read and sent at one time.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// A file that was uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -68,7 +74,10 @@ pub async fn upload(
     client: Option<Extension<Client>>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let held = body::read(body, state.config().service.body_bytes, &state.bodies).await?;
+    let config = state.config();
+    let client = known(client)?;
+    let share = state.memory.share(&client.quota(&config)?.client);
+    let held = body::read(body, config.service.body_bytes, share).await?;
     let bytes = held.bytes.len() as u64;
     state.metrics.received(held.bytes.len());
     let (id, was_there) = with(&state, client, move |uploads, client| uploads.put(client, &held.bytes)).await?;
@@ -90,7 +99,7 @@ pub async fn list(
     axum::extract::State(state): axum::extract::State<State>,
     client: Option<Extension<Client>>,
 ) -> Result<Json<FilesKept>, Problem> {
-    let files = with(&state, client, |uploads, client| uploads.list(client)).await?;
+    let files = with(&state, known(client)?, |uploads, client| uploads.list(client)).await?;
     let kept = |Upload { id, bytes, used_unix_ms }| FileKept { id: id.to_string(), bytes, used_unix_ms };
     Ok(Json(FilesKept { files: files.into_iter().map(kept).collect() }))
 }
@@ -108,9 +117,21 @@ pub async fn read(
     id: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<Response, Problem> {
     let id = parsed(id)?;
-    let bytes = with(&state, client, move |uploads, client| uploads.get(client, &id)).await?;
-    let mut response = Response::new(Body::from(bytes));
+    let found = with(&state, known(client)?, move |uploads, client| {
+        let found = uploads.find(client, &id)?;
+        Ok((found.bytes(), found.verified()?))
+    });
+    let (bytes, file) = found.await?;
+    // Piece by piece: of a client that does not read there is one in memory.
+    let pieces = stream::try_unfold(tokio::fs::File::from_std(file), async |mut file| {
+        let mut piece = vec![0; PIECE_BYTES];
+        let count = file.read(&mut piece).await?;
+        piece.truncate(count);
+        Ok::<_, std::io::Error>((count > 0).then_some((piece, file)))
+    });
+    let mut response = Response::new(Body::from_stream(pieces));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CONTENT_LENGTH, bytes.into());
     Ok(response)
 }
 
@@ -127,7 +148,7 @@ pub async fn remove(
     id: Result<Path<String>, axum::extract::rejection::PathRejection>,
 ) -> Result<StatusCode, Problem> {
     let id = parsed(id)?;
-    with(&state, client, move |uploads, client| uploads.remove(client, &id)).await?;
+    with(&state, known(client)?, move |uploads, client| uploads.remove(client, &id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -139,10 +160,9 @@ fn parsed(id: Result<Path<String>, axum::extract::rejection::PathRejection>) -> 
 /// Does something with the client's files where blocking is allowed.
 async fn with<T: Send + 'static>(
     state: &State,
-    client: Option<Extension<Client>>,
+    client: Client,
     work: impl FnOnce(&Uploads, &str) -> Result<T, UploadError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let Extension(client) = client.ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))?;
     let (uploads, quota) = (state.uploads.clone(), client.quota(&state.config())?);
     let done = tokio::task::spawn_blocking(move || work(&uploads, &quota.client)).await;
     let done = done.map_err(|_| Problem::new(Kind::Internal, "the files could not be looked at"))?;
@@ -178,12 +198,12 @@ fn problem(error: &UploadError) -> Problem {
 pub(super) struct Named<'a> {
     state: &'a State,
     client: &'a str,
-    share: &'a mut OwnedSemaphorePermit,
+    share: &'a mut Share,
     read: HashMap<FileId, Arc<Vec<u8>>>,
 }
 
 impl<'a> Named<'a> {
-    pub(super) fn new(state: &'a State, client: &'a str, share: &'a mut OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(state: &'a State, client: &'a str, share: &'a mut Share) -> Self {
         Self { state, client, share, read: HashMap::new() }
     }
 
@@ -199,17 +219,9 @@ impl<'a> Named<'a> {
         if let Some(known) = self.read.get(&id) {
             return Ok(Arc::clone(known));
         }
-        let bytes = self.state.uploads.get(self.client, &id).map_err(at)?;
-        let full = || Problem {
-            retry_after: Some(std::time::Duration::from_secs(1)),
-            ..Problem::new(
-                Kind::BodiesFull,
-                "the requests that wait and run, with files that they name, take as much memory as they may",
-            )
-        };
-        let permits = u32::try_from(bytes.len()).map_err(|_| full())?;
-        self.share.merge(Arc::clone(&self.state.bodies).try_acquire_many_owned(permits).map_err(|_| full())?);
-        let bytes = Arc::new(bytes);
+        let found = self.state.uploads.find(self.client, &id).map_err(at)?;
+        self.share.take(usize::try_from(found.bytes()).unwrap_or(usize::MAX))?;
+        let bytes = Arc::new(found.read().map_err(at)?);
         self.read.insert(id, Arc::clone(&bytes));
         Ok(bytes)
     }

@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -35,6 +36,8 @@ const FILES: usize = 4_096;
 const BLOCK_BYTES: u64 = 4_096;
 /// Largest file that is read: no request may be larger.
 const FILE_BYTES: usize = 1 << 30;
+/// What is read at one time to be looked at.
+const PIECE_BYTES: usize = 64 << 10;
 /// How a file's name begins in requests and answers.
 const PREFIX: &str = "sha256-";
 /// How old a half-written file is that a crash has left.
@@ -69,6 +72,16 @@ pub struct Upload {
     pub bytes: u64,
     /// When it was used last, in milliseconds since 1970.
     pub used_unix_ms: u64,
+}
+
+/// A file of a client's, opened.
+#[derive(Debug)]
+pub struct Found {
+    directory: OwnedFd,
+    path: PathBuf,
+    file: File,
+    id: FileId,
+    bytes: u64,
 }
 
 /// Why a file can't be kept or found.
@@ -171,7 +184,7 @@ impl Uploads {
         let (settings, directory) = self.open()?;
         let _turn = locked(&self.writing);
         let id = FileId::of(bytes);
-        if self.get(client, &id).is_ok() {
+        if self.find(client, &id).and_then(Found::verified).is_ok() {
             return Ok((id, true));
         }
         let others = clean(&directory, settings.keep)?;
@@ -207,24 +220,17 @@ impl Uploads {
         Ok((id, false))
     }
 
-    /// The bytes of a client's file, which counts as used.
+    /// A client's file, of which nothing has been read.
     ///
     /// # Errors
     /// [`UploadError::Unknown`].
-    pub fn get(&self, client: &str, id: &FileId) -> std::result::Result<Vec<u8>, UploadError> {
+    pub fn find(&self, client: &str, id: &FileId) -> std::result::Result<Found, UploadError> {
         let (_, directory) = self.open()?;
         let path = Path::new(&name_of(client)).join(id.hex());
         let opened = fs::open_beneath(directory.as_fd(), &path, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty());
         let file = File::from(opened.map_err(unknown)?);
-        let bytes = fs::read_whole(file.as_fd(), FILE_BYTES)?;
-        if FileId::of(&bytes) != *id {
-            // A disk has forgotten something; what is named is not there any more.
-            remove(&directory, &path)?;
-            return Err(UploadError::Unknown);
-        }
-        // On a file system that can't be written to, nothing goes for its age either.
-        file.set_modified(SystemTime::now()).ok();
-        Ok(bytes)
+        let bytes = file.metadata().map_err(|error| UploadError::Failed(error.to_string()))?.len();
+        Ok(Found { directory, path, file, id: *id, bytes })
     }
 
     /// Removes a client's file.
@@ -249,6 +255,54 @@ impl Uploads {
         let mut own = all.into_iter().find(|(other, _)| *other == name).map(|(_, files)| files).unwrap_or_default();
         own.sort_unstable_by_key(|file| file.id);
         Ok(own)
+    }
+}
+
+impl Found {
+    /// Its size.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// All of it; it counts as used.
+    ///
+    /// # Errors
+    /// [`UploadError::Unknown`] where it is not what was kept.
+    pub fn read(self) -> std::result::Result<Vec<u8>, UploadError> {
+        let most = usize::try_from(self.bytes).unwrap_or(FILE_BYTES).min(FILE_BYTES);
+        let bytes = fs::read_whole(self.file.as_fd(), most)?;
+        self.is(FileId::of(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// It, from its first byte, when all of it was looked at; it counts as used.
+    ///
+    /// # Errors
+    /// As [`Found::read`].
+    pub fn verified(mut self) -> std::result::Result<File, UploadError> {
+        let failed = |error: std::io::Error| UploadError::Failed(error.to_string());
+        let (mut hash, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
+        loop {
+            match self.file.read(&mut piece).map_err(failed)? {
+                0 => break,
+                count => hash.update(piece.get(..count).unwrap_or_default()),
+            }
+        }
+        self.is(FileId(hash.finalize().into()))?;
+        self.file.rewind().map_err(failed)?;
+        Ok(self.file)
+    }
+
+    fn is(&self, id: FileId) -> std::result::Result<(), UploadError> {
+        if id != self.id {
+            // A disk has forgotten something; what is named is not there any more.
+            remove(&self.directory, &self.path)?;
+            return Err(UploadError::Unknown);
+        }
+        // On a file system that can't be written to, nothing goes for its age either.
+        self.file.set_modified(SystemTime::now()).ok();
+        Ok(())
     }
 }
 
@@ -357,18 +411,27 @@ mod tests {
         (place, uploads)
     }
 
+    fn get(uploads: &Uploads, client: &str, id: &FileId) -> std::result::Result<Vec<u8>, UploadError> {
+        let streamed =
+            uploads.find(client, id).and_then(Found::verified).map(|file| std::io::read_to_string(file).unwrap());
+        // What is not what was kept is gone when that was seen.
+        let whole = uploads.find(client, id).and_then(Found::read);
+        assert_eq!(streamed.ok().map(String::into_bytes), whole.as_ref().ok().cloned());
+        whole
+    }
+
     #[test]
     fn a_file_is_found_by_its_bytes_and_by_its_client_alone() {
         let (_place, uploads) = store("");
         let (id, was_there) = uploads.put("alice", b"input").unwrap();
         assert_eq!((id, was_there), (FileId::of(b"input"), false));
         assert_eq!(uploads.put("alice", b"input").unwrap(), (id, true));
-        assert_eq!(uploads.get("alice", &id).unwrap(), b"input");
-        assert!(matches!(uploads.get("bob", &id), Err(UploadError::Unknown)));
+        assert_eq!(get(&uploads, "alice", &id).unwrap(), b"input");
+        assert!(matches!(get(&uploads, "bob", &id), Err(UploadError::Unknown)));
         assert!(matches!(uploads.remove("bob", &id), Err(UploadError::Unknown)));
         assert_eq!((uploads.list("alice").unwrap().len(), uploads.list("bob").unwrap().len()), (1, 0));
         uploads.remove("alice", &id).unwrap();
-        assert!(matches!(uploads.get("alice", &id), Err(UploadError::Unknown)));
+        assert!(matches!(get(&uploads, "alice", &id), Err(UploadError::Unknown)));
     }
 
     #[test]
@@ -413,10 +476,10 @@ mod tests {
         let (id, _) = uploads.put("alice", b"input").unwrap();
         let path = place.path().join("cache/uploads").join(name_of("alice")).join(id.hex());
         std::fs::write(&path, b"other").unwrap();
-        assert!(matches!(uploads.get("alice", &id), Err(UploadError::Unknown)));
+        assert!(matches!(get(&uploads, "alice", &id), Err(UploadError::Unknown)));
         assert!(!path.exists());
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(uploads.get("alice", &id), Err(UploadError::Unknown)));
+        assert!(matches!(get(&uploads, "alice", &id), Err(UploadError::Unknown)));
     }
 
     #[test]

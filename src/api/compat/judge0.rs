@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::Notify;
 
-use crate::api::State;
+use crate::api::{State, unread};
 use crate::config::Config;
 
 mod archive;
@@ -175,7 +176,7 @@ impl Drop for Place {
 
 /// Every route, from the root. Paths may end in a slash.
 pub fn router(state: State) -> Router {
-    api().with_state(state)
+    api().layer(from_fn_with_state(state.clone(), unread::counted)).with_state(state)
 }
 
 /// The same routes below `/judge0`.

@@ -7,7 +7,6 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, error, info};
 
 use crate::config::clients::Quota;
@@ -15,6 +14,7 @@ use crate::job::{Event as JobEvent, Outcome, Overhead, Status};
 use crate::judge::{Event, Judging, Method, Part, Report, Verdict};
 use crate::scheduler::Fault;
 
+use super::super::memory::Share;
 use super::super::negotiate::Form;
 use super::super::problem::{JOB_HEADER, Problem, job_header};
 use super::super::run::prepared;
@@ -42,7 +42,7 @@ pub(in crate::api) struct Judged {
     /// How the first case came by its sandbox.
     path: Option<crate::job::Path>,
     /// The request's share of memory.
-    _share: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Judged {
@@ -53,7 +53,7 @@ impl Judged {
         quota: &Arc<Quota>,
         (task, asked): (crate::judge::Task, Asked),
         received: Instant,
-        share: OwnedSemaphorePermit,
+        share: Share,
     ) -> Result<Self, Problem> {
         let (method, count) = (task.method.clone(), task.cases.len());
         let judging = Judging::start(&state.scheduler, quota, task)?;

@@ -18,6 +18,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response as Described, Respons
 
 use super::query::Query;
 use crate::api::connection::Connection;
+use crate::api::memory::Share;
 use crate::api::problem::{Kind, Problem};
 use crate::api::{Client, State, body, fields, negotiate};
 use crate::config::Config;
@@ -113,16 +114,20 @@ impl Asked {
         Query::parse(self.query.as_deref().unwrap_or_default(), names)
     }
 
+    fn share(&self) -> Share {
+        self.state.memory.share(&self.quota.client)
+    }
+
     /// A body of JSON.
     pub(super) async fn json<T: DeserializeOwned>(&self, body: Body) -> Result<T, Problem> {
         negotiate::must_be_json(&self.headers)?;
-        let held = body::read(body, self.config.service.body_bytes, &self.state.bodies).await?;
+        let held = body::read(body, self.config.service.body_bytes, self.share()).await?;
         fields::parse(&held.bytes)
     }
 
     /// The same, where there need not be one.
     pub(super) async fn json_or_nothing<T: DeserializeOwned + Default>(&self, body: Body) -> Result<T, Problem> {
-        let held = body::read(body, self.config.service.body_bytes, &self.state.bodies).await?;
+        let held = body::read(body, self.config.service.body_bytes, self.share()).await?;
         if held.bytes.is_empty() {
             return Ok(T::default());
         }

@@ -9,10 +9,11 @@ use axum::body::Body;
 use axum::response::Response;
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::api::body;
+use crate::api::memory::{Full, Share};
 use crate::api::negotiate;
 use crate::api::problem::Problem;
 use crate::config::Config;
@@ -221,7 +222,7 @@ async fn remove_one(asked: &Asked) -> Result<Response, Response> {
 struct Ready {
     submission: Submission,
     prepared: Prepared,
-    shares: Vec<Arc<OwnedSemaphorePermit>>,
+    shares: Vec<Arc<Share>>,
 }
 
 /// Why one can't.
@@ -250,12 +251,12 @@ impl Refusal {
 async fn prepare(
     asked: &Asked,
     given: Vec<Map<String, Value>>,
-    share: OwnedSemaphorePermit,
+    share: Share,
 ) -> Result<Vec<Result<Ready, Refusal>>, Response> {
     let (config, state, in_base64) = (Arc::clone(&asked.config), asked.state.clone(), asked.in_base64());
     let quota = asked.quota()?;
     // An archive is far more work than its size tells.
-    let is_large = share.num_permits() > LARGE_BODY || given.iter().any(|one| one.contains_key("additional_files"));
+    let is_large = share.bytes() > LARGE_BODY || given.iter().any(|one| one.contains_key("additional_files"));
     let share = Arc::new(share);
     let work = move || {
         let one = |given: &Map<String, Value>| {
@@ -263,13 +264,10 @@ async fn prepare(
             let mut ready = prepare_one(given, in_base64, &config, &state.runtimes(), &quota)?;
             // Archives grow; what they grow to is held until the end, once here and once by the run.
             let files: usize = ready.prepared.job.files.iter().map(|file| file.content.len()).sum();
-            let permits = u32::try_from(files.saturating_mul(2)).unwrap_or(u32::MAX);
-            let full = |_| {
-                let kind = crate::api::problem::Kind::BodiesFull;
-                Refusal::Other(Problem::new(kind, "queue is full"))
-            };
-            let files = Arc::clone(&state.bodies).try_acquire_many_owned(permits).map_err(full)?;
-            ready.shares = vec![Arc::clone(&share), Arc::new(files)];
+            let full = |full: Full| Refusal::Other(Problem { detail: "queue is full".to_owned(), ..full.into() });
+            let mut grown = state.memory.share(&quota.client);
+            grown.take(files.saturating_mul(2)).map_err(full)?;
+            ready.shares = vec![Arc::clone(&share), Arc::new(grown)];
             Ok(ready)
         };
         given.iter().map(one).collect()
@@ -339,9 +337,10 @@ async fn begin(asked: &Asked, ready: Vec<(Ready, Place)>) -> Result<Vec<(String,
 }
 
 /// The object of a body; nothing where it is not declared to be JSON, as there.
-async fn read(asked: &Asked, body: Body) -> Result<(Map<String, Value>, OwnedSemaphorePermit), Response> {
+async fn read(asked: &Asked, body: Body) -> Result<(Map<String, Value>, Share), Response> {
     let most = asked.config.service.body_bytes;
-    let held = body::read(body, most, &asked.state.bodies).await.map_err(|problem| reply::problem(&problem))?;
+    let share = asked.state.memory.share(&asked.quota()?.client);
+    let held = body::read(body, most, share).await.map_err(|problem| reply::problem(&problem))?;
     asked.state.metrics.received(held.bytes.len());
     if negotiate::must_be_json(&asked.headers).is_err() || held.bytes.trim_ascii().is_empty() {
         return Ok((Map::new(), held.share));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::error;
 
+use crate::api::memory::Share;
 use crate::api::problem::Problem;
 use crate::api::run::Followed;
 use crate::api::{Client, State};
@@ -30,7 +30,7 @@ pub(super) struct Work {
     pub(super) prepared: Prepared,
     pub(super) place: Place,
     /// Memory that it takes until it is over.
-    pub(super) shares: Vec<Arc<OwnedSemaphorePermit>>,
+    pub(super) shares: Vec<Arc<Share>>,
 }
 
 /// What one run came to.
@@ -122,9 +122,7 @@ impl Work {
                 Err(refused @ Refused::Unavailable) => return Err(Run::Failed(Problem::from(refused).detail)),
             };
             // What it holds in memory it holds for all of its runs.
-            let Ok(share) = Arc::clone(&self.state.bodies).try_acquire_many_owned(0) else {
-                return Err(Run::Stopped);
-            };
+            let share = self.state.memory.share(&self.quota.client);
             let (state, client) = (self.state.clone(), self.client.clone());
             return Ok(Followed::new(state, client, &self.quota, about, ticket, received, share));
         }

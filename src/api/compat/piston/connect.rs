@@ -1,6 +1,5 @@
 //! `GET /connect`: a run over a WebSocket, with standard input and signals while it goes on.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Extension, Request, State as Shared};
@@ -19,6 +18,7 @@ use tracing::debug;
 use super::check::{Checked, Told};
 use super::stage::{Ending, Pieces};
 use super::{Refusal, execute, message};
+use crate::api::client::known;
 use crate::api::problem::{Kind, Problem};
 use crate::api::run::Followed;
 use crate::api::websocket::{self, Accepted, Socket};
@@ -51,7 +51,7 @@ pub(super) async fn connect(
     connection: Option<Extension<Connection>>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    let client = execute::known(client)?;
+    let client = known(client)?;
     let Extension(connection) =
         connection.ok_or_else(|| Problem::new(Kind::Internal, "the connection is not known"))?;
     let (response, accepted) = websocket::accept(&mut request)?;
@@ -151,10 +151,8 @@ async fn begin(state: &State, client: Client, text: Vec<u8>) -> Result<(Value, F
     state.metrics.received(text.len());
     let config = state.config();
     let quota = client.quota(&config)?;
-    let length = u32::try_from(text.len()).map_err(|_| Problem::new(Kind::BodyTooLarge, "the message is too large"))?;
-    let share = Arc::clone(&state.bodies).try_acquire_many_owned(length).map_err(|_| {
-        Problem::new(Kind::BodiesFull, "the requests that wait and run take as much memory as they may")
-    })?;
+    let mut share = state.memory.share(&quota.client);
+    share.take(text.len())?;
     let checked = execute::check(state, config, &quota, text, Told::AtOnce).await?;
     let Checked { accepted, language, version } = checked;
     let (job, about) = accepted.into_parts();

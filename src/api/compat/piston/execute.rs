@@ -15,6 +15,7 @@ use super::check::{self, Checked, Told};
 use super::stage::{Interleaved, Stage};
 use super::{Refusal, declared};
 use crate::api::body::{self, Held};
+use crate::api::client::known;
 use crate::api::problem::{JOB_HEADER, Kind, Problem, job_header};
 use crate::api::run::{self, Followed};
 use crate::api::{Client, State};
@@ -45,7 +46,7 @@ pub(super) async fn execute(
 ) -> Result<Response, Refusal> {
     let received = Instant::now();
     let client = known(client)?;
-    let Held { bytes, share } = read(&state, &headers, body).await?;
+    let Held { bytes, share } = read(&state, &client, &headers, body).await?;
     let config = state.config();
     let quota = client.quota(&config)?;
     let checked = check(&state, config, &quota, bytes, Told::AtTheEnd).await?;
@@ -65,15 +66,11 @@ pub(super) async fn execute(
     Ok(response)
 }
 
-/// Who asks. Only a daemon that forgot to say who is there could bring about that nobody is known.
-pub(super) fn known(client: Option<Extension<Client>>) -> Result<Client, Problem> {
-    client.map(|Extension(client)| client).ok_or_else(|| Problem::new(Kind::Internal, "the client is not known"))
-}
-
 /// Reads a body; one of a type that is only like that of JSON is one without fields to Piston.
-pub(super) async fn read(state: &State, headers: &HeaderMap, body: Body) -> Result<Held, Problem> {
+pub(super) async fn read(state: &State, client: &Client, headers: &HeaderMap, body: Body) -> Result<Held, Problem> {
     let config = state.config();
-    let mut held = body::read(body, config.service.body_bytes, &state.bodies).await?;
+    let share = state.memory.share(&client.quota(&config)?.client);
+    let mut held = body::read(body, config.service.body_bytes, share).await?;
     state.metrics.received(held.bytes.len());
     let is_json =
         declared(headers).is_some_and(|rest| rest.trim_start().is_empty() || rest.trim_start().starts_with(';'));

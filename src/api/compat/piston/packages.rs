@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State as Shared;
+use axum::extract::{Extension, State as Shared};
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
@@ -13,7 +13,8 @@ use super::asked::{Package, parse};
 use super::files::clipped;
 use super::loose::Scalar;
 use super::{Refusal, execute, versions};
-use crate::api::State;
+use crate::api::client::known;
+use crate::api::{Client, State};
 use crate::config::piston::Packages;
 use crate::runtime::Health;
 
@@ -44,9 +45,14 @@ pub(super) async fn list(Shared(state): Shared<State>) -> Json<Vec<Value>> {
 }
 
 /// Says of a package that is there that it is.
-pub(super) async fn install(Shared(state): Shared<State>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn install(
+    Shared(state): Shared<State>,
+    client: Option<Extension<Client>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
     let config = state.config();
-    Ok(match asked(&state, &headers, body).await? {
+    Ok(match asked(&state, client, &headers, body).await? {
         Err(absent) => absent,
         Ok((language, version)) => match config.piston.packages {
             Packages::Confirm => Json(json!({ "language": language, "version": version })).into_response(),
@@ -56,16 +62,26 @@ pub(super) async fn install(Shared(state): Shared<State>, headers: HeaderMap, bo
 }
 
 /// Refuses to remove a package.
-pub(super) async fn remove(Shared(state): Shared<State>, headers: HeaderMap, body: Body) -> Result<Response, Refusal> {
-    Ok(match asked(&state, &headers, body).await? {
+pub(super) async fn remove(
+    Shared(state): Shared<State>,
+    client: Option<Extension<Client>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    Ok(match asked(&state, client, &headers, body).await? {
         Err(absent) => absent,
         Ok((language, version)) => failed(&format!("{language}-{version} is not removed: {DECLARED}")),
     })
 }
 
 /// Language and version of the newest package that is meant, or the answer that there is none.
-async fn asked(state: &State, headers: &HeaderMap, body: Body) -> Result<Result<(String, String), Response>, Refusal> {
-    let held = execute::read(state, headers, body).await?;
+async fn asked(
+    state: &State,
+    client: Option<Extension<Client>>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Result<(String, String), Response>, Refusal> {
+    let held = execute::read(state, &known(client)?, headers, body).await?;
     let package: Package = parse(&held.bytes)?;
     // As JavaScript writes what is not there.
     let word = |given: &Scalar| match given {
