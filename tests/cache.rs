@@ -432,7 +432,7 @@ fn running(service: &Service) -> u64 {
 #[test]
 fn one_of_those_who_wait_compiles_where_the_first_is_cancelled() {
     let service = shell();
-    let job = compiles("echo begun; sleep 1");
+    let job = with(compiles("echo begun; sleep 3"), json!({"compile_limits": {"wall_time_ms": 10_000}}));
     let mut first = Live::start(&service, &job);
     first.wait_for("begun");
     let answers = std::thread::scope(|scope| {

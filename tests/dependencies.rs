@@ -7,7 +7,7 @@
 mod common;
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::registries::{OTHER, REGISTRY, Registries};
 use common::sessions::{Events, Session, create, printed, try_create};
@@ -104,21 +104,28 @@ fn counted(service: &Service, name: &str, count: u32) -> bool {
 #[test]
 fn a_warm_install_takes_a_tenth_of_a_cold_one_at_most() {
     let Some(registries) = Registries::open() else { return };
-    let service = service(&registries);
     for (name, with, without) in [
         ("uv", python(&["greeting", "big"], "pass"), python(&[], "pass")),
         ("npm", npm(&["greeter", "@scope/leaf"], ""), npm(&[], "")),
     ] {
-        let time = |job: &Value| {
-            let began = Instant::now();
-            stdout(&service.run(job));
-            began.elapsed()
-        };
-        let least = |job: &Value| (0..9).map(|_| time(job)).min().unwrap();
-        let (cold, without) = (time(&with), least(&without));
-        let warm = least(&with);
-        eprintln!("FIGURES: {name}: cold {cold:?}, warm {warm:?}, without packages {without:?}");
-        assert!(warm.saturating_sub(without) <= cold.saturating_sub(without) / 10, "{name}: {warm:?} of {cold:?}");
+        // The least of each, measured in turns: whatever else the machine does meets all three.
+        let [mut cold, mut warm, mut bare] = [Duration::MAX; 3];
+        for _ in 0..3 {
+            // Nothing is kept of the one before.
+            let service = service(&registries);
+            let time = |job: &Value| {
+                let began = Instant::now();
+                stdout(&service.run(job));
+                began.elapsed()
+            };
+            cold = cold.min(time(&with));
+            for _ in 0..5 {
+                bare = bare.min(time(&without));
+                warm = warm.min(time(&with));
+            }
+        }
+        eprintln!("FIGURES: {name}: cold {cold:?}, warm {warm:?}, without packages {bare:?}");
+        assert!(warm.saturating_sub(bare) <= cold.saturating_sub(bare) / 10, "{name}: {warm:?} of {cold:?}");
     }
 }
 

@@ -478,7 +478,7 @@ fn leaves_nothing(how: &str) {
     let answer = inside(&service, "lingers.py", &[how], json!({"wall_time_ms": 5000}));
     assert_status(&answer, "ok");
     assert_eq!(stdout(&answer), "before\n");
-    assert!(answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap() < 2000.0, "{answer}");
+    assert!(answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap() < 4000.0, "{answer}");
     service.assert_no_sandbox();
     assert_unaffected(&service);
 }
@@ -547,7 +547,7 @@ fn orphans_that_fork_for_ever_are_ended() {
     let service = Service::start();
     let answer = inside(&service, "lingers.py", &["trap"], json!({"wall_time_ms": 3000, "processes": 64}));
     assert_status(&answer, "ok");
-    assert!(answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap() < 1000.0, "{answer}");
+    assert!(answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap() < 2500.0, "{answer}");
     service.assert_no_sandbox();
     assert_unaffected(&service);
 }

@@ -93,6 +93,8 @@ fn sent_again() -> u64 {
 fn relayed(sockets: &Sockets, to: SocketAddr) -> Option<SocketAddr> {
     let _connection = connect(to).ok()?;
     let listener = &sockets.relay[usize::from(to.is_ipv6())];
+    // It may come a moment after its client has it.
+    poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
     let accepted = sys::socket::accept(listener.as_fd()).unwrap();
     Some(if to.is_ipv4() {
         let found = getsockopt(&accepted, sockopt::OriginalDst).unwrap();
@@ -137,7 +139,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
-        thread::yield_now();
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -345,7 +347,7 @@ fn a_learned_address_is_reached_until_it_expires() {
         let ports = BTreeSet::from([80, 443]);
         for to in [at("198.35.26.96", 443), at("2620:0:861::1", 443)] {
             assert!(is_refused(to));
-            firewall.learn(to.ip(), &ports, Duration::from_secs(1)).unwrap();
+            firewall.learn(to.ip(), &ports, Duration::from_secs(3)).unwrap();
             assert_eq!(relayed(&sockets, to), Some(to));
             assert!(is_refused(SocketAddr::new(to.ip(), 22)));
             until("it expires", || {
@@ -625,8 +627,8 @@ fn a_namespace_is_ready_in_no_time() {
             times[10]
         });
         eprintln!("medians: prepared in {prepared:?}, taken up in {taken_up:?}, installed anew in {installed:?}");
-        // Ten times what it takes on a machine at rest.
-        assert!(prepared < Duration::from_millis(50), "{prepared:?}");
+        // Forty times what it takes on a machine at rest.
+        assert!(prepared < Duration::from_millis(200), "{prepared:?}");
     });
 }
 

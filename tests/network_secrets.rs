@@ -20,6 +20,7 @@ use common::{Service, internet, skip, wait_for};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -166,10 +167,17 @@ fn stdout(result: &Value) -> &str {
     result["run"]["stdout"].as_str().unwrap()
 }
 
-/// Whether a process has these bytes in memory that it can write to.
+/// Whether a process has these bytes in memory that it can write to. One that is gone has nothing.
 fn memory_has(pid: i32, bytes: &[u8]) -> bool {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"));
+    let (maps, memory) = match maps.and_then(|maps| Ok((maps, File::open(format!("/proc/{pid}/mem"))?))) {
+        Ok(found) => found,
+        Err(error) => {
+            let errno = error.raw_os_error().map(Errno::from_raw);
+            assert!(matches!(errno, Some(Errno::ENOENT | Errno::ESRCH)), "process {pid}: {error}");
+            return false;
+        }
+    };
     let writable = maps.lines().filter(|line| line.contains(" rw"));
     writable.filter_map(|line| line.split(' ').next()?.split_once('-')).any(|(from, to)| {
         let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());

@@ -229,7 +229,7 @@ fn no_pattern_hands_out_nothing() {
 #[test]
 fn files_of_a_program_that_was_ended_come_out() {
     let service = Service::start();
-    let answer = leave(&service, &["busy"], json!(["*.txt"]), json!({"wall_time_ms": 400}));
+    let answer = leave(&service, &["busy"], json!(["*.txt"]), json!({"wall_time_ms": 2000}));
     assert_status(&answer, "wall_time_exceeded");
     assert_eq!(names(&answer), ["done.txt"]);
 }

@@ -183,7 +183,7 @@ fn a_changed_profile_retires_what_waits_at_once() {
 
 #[test]
 fn a_runtime_that_nobody_asks_for_any_more_holds_nothing() {
-    let service = Service::start_with(json!({"pool": {"ceiling": 8, "idle_ms": 500}}));
+    let service = Service::start_with(json!({"pool": {"ceiling": 8, "idle_ms": 3000}}));
     assert_eq!(sandboxes(&service).len(), 0, "nobody has asked yet");
     run_fine(&service);
     wait_for_sandboxes(&service, 1);

@@ -114,9 +114,13 @@ fn an_init_that_is_killed_is_our_fault_and_harms_nobody_else() {
 fn a_daemon_that_is_told_to_stop_finishes_what_runs_and_refuses_the_rest() {
     let mut service = Service::start_with(json!({"service": {"concurrency": 1}}));
     let source = "import sys\nprint('before', flush=True)\nsys.stdout.write(sys.stdin.read())\n\
-                  end = __import__('time').monotonic() + 0.5\nwhile __import__('time').monotonic() < end: pass\nprint('after')";
-    let mut live =
-        Live::start(&service, &json!({"runtime": "python@3.11", "files": [{"content": source}], "stdin": "x"}));
+                  __import__('time').sleep(4)\nprint('after')";
+    let mut live = Live::start(
+        &service,
+        &json!({
+            "runtime": "python@3.11", "files": [{"content": source}], "stdin": "x", "limits": {"wall_time_ms": 20_000},
+        }),
+    );
     live.wait_for("before");
     let socket = service.socket();
     let queued = std::thread::spawn(move || {
@@ -427,7 +431,7 @@ fn every_run_ends_in_time_whatever_its_limits_are() {
                     job["outputs"] = json!(["**"]);
                     let answer = service.run(&job);
                     let took = answer["run"]["usage"]["wall_time_ms"].as_f64().unwrap();
-                    assert!(took <= wall as f64 + 1000.0, "{job}: {took} ms");
+                    assert!(took <= wall as f64 + 5000.0, "{job}: {took} ms");
                     assert_ne!(answer["status"], "ok", "{job}: {answer}");
                 }
             });

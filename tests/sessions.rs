@@ -25,7 +25,7 @@ const STRANGER: u32 = 61_234;
 
 /// Short times, so that what they end is soon ended.
 fn hasty() -> Service {
-    Service::start_with(json!({"sessions": {"pause_after_ms": 700}}))
+    Service::start_with(json!({"sessions": {"pause_after_ms": 2000}}))
 }
 
 fn python(service: &Service) -> Session {
@@ -106,11 +106,11 @@ fn lists_are_narrowed_and_come_in_pages() {
 #[test]
 fn an_idle_session_ends_and_one_that_is_used_does_not() {
     let service = Service::start();
-    let used = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 1000}));
+    let used = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 4000}));
     let held = used.send("POST", "/execs", "application/json", &json!({"shell": "sleep 1000"}).to_string());
     wait_for("the program", || used.execs().len() == 1);
-    let idle = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 1000}));
-    let kept = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 1000, "persistent": true}));
+    let idle = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 4000}));
+    let kept = create(&service, &json!({"runtime": "bash", "idle_timeout_ms": 4000, "persistent": true}));
     kept.put("file", b"kept");
     idle.wait_until_gone();
     kept.wait_until("stopped");
@@ -127,10 +127,10 @@ fn an_idle_session_ends_and_one_that_is_used_does_not() {
 #[test]
 fn a_lifetime_ends_a_session_in_use() {
     let service = Service::start();
-    let longer = create(&service, &json!({"runtime": "bash", "lifetime_ms": 1000}));
+    let longer = create(&service, &json!({"runtime": "bash", "lifetime_ms": 4000}));
     let extended = json!({"lifetime_ms": 60_000}).to_string();
     longer.try_ask("PATCH", "", &[("content-type", "application/json")], extended.as_bytes()).unwrap();
-    let session = create(&service, &json!({"runtime": "bash", "lifetime_ms": 1000}));
+    let session = create(&service, &json!({"runtime": "bash", "lifetime_ms": 4000}));
     let told = session.stream(&json!({"shell": "echo begun; sleep 1000"})).gather();
     assert_eq!(told.stream("stdout"), b"begun\n");
     assert!(["finished", "failed"].contains(&told.last["event"].as_str().unwrap()), "{:?}", told.last);
@@ -162,8 +162,9 @@ fn a_stop_keeps_a_persistent_session_and_ends_another() {
 fn an_idle_session_is_paused_and_woken_by_the_next_call() {
     let service = hasty();
     let session = shell(&service);
-    // It tells by a file whether it goes on, since what it prints would be use.
-    let exec = session.start(json!({"shell": "while sleep 0.05; do echo x >> ticks; done"}));
+    // It tells by a file whether it goes on, since what it prints would be use, as would the processor time of many
+    // forks.
+    let exec = session.start(json!({"shell": "while sleep 0.5; do echo x >> ticks; done"}));
     session.wait_until("paused");
     assert_eq!(session.show(exec)["state"], "running");
     let ticks = session.get("ticks").unwrap().len();
@@ -595,7 +596,8 @@ fn a_fork_bomb_ends_alone() {
     control.read_error_bytes(2 * 60);
     drop(control);
     let session = limited(json!({"processes": 32}));
-    ends_alone(&session, "fork_bomb.sh", &[], json!({"wall_time_ms": 1500}), "processes_exceeded");
+    // Bash waits a second where it can't fork, then two: a sampler has to see it when it tries.
+    ends_alone(&session, "fork_bomb.sh", &[], json!({"wall_time_ms": 4000}), "processes_exceeded");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use common::sessions::{Events, Session, Told, create, printed, shell};
 use common::{Service, children, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 /// How often a daemon is killed in each operation.
@@ -563,6 +565,14 @@ fn saves_soon() -> Service {
     Service::start_with(json!({"sessions": {"save_after_ms": 100}}))
 }
 
+/// Whether all threads of a process are stopped.
+fn stands_still(pid: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    threads
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+        .all(|status| status.contains("State:\tT"))
+}
+
 #[test]
 fn a_killed_launcher_takes_sessions_along_but_for_persistent_ones() {
     let mut service = saves_soon();
@@ -582,9 +592,17 @@ fn a_session_that_is_being_saved_when_the_launcher_is_killed_comes_back() {
     let directory = service.state().join("workspaces").join(&session.id);
     // Its name until it is whole.
     let is_unfinished = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "part");
-    wait_for("its files to be on their way", || fs::read_dir(&directory).unwrap().flatten().any(is_unfinished));
+    let are_on_their_way = || fs::read_dir(&directory).unwrap().flatten().any(is_unfinished);
+    wait_for("its files to be on their way", are_on_their_way);
+    // It stands still until the launcher is dead: else it may be done before, or have cleared away what is
+    // unfinished before it is looked for.
+    let daemon = Pid::from_raw(service.daemon_pid());
+    kill(daemon, Signal::SIGSTOP).unwrap();
+    wait_for("the daemon to stand still", || stands_still(daemon));
+    let is_disturbed = are_on_their_way();
     service.kill_launcher();
-    assert!(fs::read_dir(&directory).unwrap().flatten().any(is_unfinished), "it was saved too fast to be disturbed");
+    kill(daemon, Signal::SIGCONT).unwrap();
+    assert!(is_disturbed, "it was saved too fast to be disturbed");
     service.restart_launcher();
     session.wait_until("stopped");
     assert_eq!(session.files(), BTreeMap::from([("file".to_owned(), b"what is saved".to_vec())]));

@@ -79,7 +79,7 @@ fn ends_by_the_clock(payload: &str, args: &[&str]) {
     let service = Service::start();
     let began = Instant::now();
     let answer = inside(&service, payload, args, json!({"wall_time_ms": 500}));
-    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_status(&answer, "wall_time_exceeded");
     assert!(number(&answer["run"]["usage"]["wall_time_ms"]) >= 500.0);
     assert_eq!(answer["run"]["signal"], "SIGKILL");
@@ -321,7 +321,9 @@ fn too_many_processes_are_refused() {
 fn too_many_threads_are_refused() {
     assert_eq!(Outside::new().stdout("many.py", &["threads", "40"]), "40\n");
     let service = Service::start();
-    let answer = service.run(&job_with("many.py", &["threads", "40", "0.3"], json!({"limits": few()})));
+    let mut limits = few();
+    limits["wall_time_ms"] = json!(4000);
+    let answer = service.run(&job_with("many.py", &["threads", "40", "1.0"], json!({"limits": limits})));
     assert_status(&answer, "processes_exceeded");
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use codesandbox::job::{DenialReason, Protocol};
 use codesandbox::network::uplink::{Refused, UplinkError, serve};
@@ -79,7 +79,7 @@ fn it_ends_with_all_connections_when_the_launcher_closes() {
     assert!(echoes(&stream, b"x"));
     let start = Instant::now();
     uplink.stop();
-    assert!(start.elapsed().as_millis() < 500, "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
     // Nobody listens any more.
     assert!(ground.sandbox.connect(&format!("{SECOND}:7")).is_err());

@@ -201,7 +201,7 @@ fn limits_end_a_program_and_its_connection() {
     let service = Service::start();
     let mut client = Client::open(&service);
     let mut slow = init("bash", "echo begun; sleep 100");
-    slow["run_timeout"] = json!(500);
+    slow["run_timeout"] = json!(2000);
     client.says(&slow);
     client.wait_for_close(4999);
     assert_eq!(client.told.last().unwrap(), &exit("run", None, Some("SIGKILL")));

@@ -132,7 +132,7 @@ for path in ("cold", "parked", "warm"):
     with subtest(f"{path}: usage is the program's own"):
         used = once(COSTS)["usage"]
         print(f"{path}: {used}")
-        assert 1_000 <= used["cpu_time_ms"] < 2_500, used
+        assert 1_000 <= used["cpu_time_ms"] < 5_000, used
         assert 30 * MEBIBYTE <= used["memory_peak_bytes"] < 50 * MEBIBYTE, used
         assert used["processes_peak"] == 1, used
     with subtest(f"{path}: memory"):
@@ -144,14 +144,14 @@ for path in ("cold", "parked", "warm"):
         assert bomb["status"] == "processes_exceeded" and bomb["usage"]["processes_peak"] == 16, bomb
     with subtest(f"{path}: processor time, of which the interpreter's start is no part"):
         loop = once(LOOP, cpu_time_ms=2_000)
-        assert loop["status"] == "cpu_time_exceeded" and 2_000 <= loop["usage"]["cpu_time_ms"] < 2_500, loop
+        assert loop["status"] == "cpu_time_exceeded" and 2_000 <= loop["usage"]["cpu_time_ms"] < 5_000, loop
     with subtest(f"{path}: processor time that is nearly used up"):
         # Where the interpreter is started for the job, its start is the job's.
         nearly = once(NEARLY, cpu_time_ms=2_000 if path == "warm" else 4_000)
         assert nearly["status"] == "ok" and 1_800 <= nearly["usage"]["cpu_time_ms"], nearly
     with subtest(f"{path}: time by the clock"):
         late = once(SLEEP, wall_time_ms=1_500)
-        assert late["status"] == "wall_time_exceeded" and 1_500 <= late["usage"]["wall_time_ms"] < 3_000, late
+        assert late["status"] == "wall_time_exceeded" and 1_500 <= late["usage"]["wall_time_ms"] < 6_000, late
 
 with subtest("what a compiler used is not told of the program that it made"):
     settled()

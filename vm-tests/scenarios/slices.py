@@ -22,7 +22,7 @@ VERDICTS = {
 }
 KINDS = list(VERDICTS)
 LIMITS = {
-    "wall_time_ms": 25_000, "cpu_time_ms": 60_000, "memory_bytes": 10 * MEBIBYTE, "processes": 32,
+    "wall_time_ms": 60_000, "cpu_time_ms": 60_000, "memory_bytes": 10 * MEBIBYTE, "processes": 32,
     "disk_bytes": 4 * MEBIBYTE, "file_size_bytes": 64 * MEBIBYTE,
 }
 # How many times longer than on the idle machine. Half of the host's share is the slice's, so 3 would do if

@@ -8,8 +8,8 @@ from codesandbox_vm import (
 
 # A daemon that is told to stop waits for so long, here, where everything takes its time.
 STOP_DEADLINE_MS = 60_000
-TICKS = 150
-# Fifteen seconds at least: long enough to be there while something else happens.
+TICKS = 300
+# Thirty seconds at least: long enough to be there while something else happens.
 LONG = python(f"import time\nfor tick in range({TICKS}):\n    print(tick, flush=True)\n    time.sleep(0.1)")
 HELLO = bash("echo hello")
 A_PROGRAM_RUNS = "find /sys/fs/cgroup -path '*/leaf-*/cgroup.procs' -exec cat {} + | grep -q ."

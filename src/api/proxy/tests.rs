@@ -14,6 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::*;
 
+/// Longer than anything here takes, unless it is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// A server that answers its one client with what `serve` does.
 async fn server<F, T>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> (SocketAddr, oneshot::Receiver<T>)
 where
@@ -48,8 +51,9 @@ async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A service with a gateway to this server; what the client has of it, and what stops it.
-fn gateway(server: SocketAddr) -> (UnixStream, watch::Sender<bool>) {
+/// A service with a gateway to this server, which has so long to begin its answer; what the client has of it, and
+/// what stops it.
+fn gateway(server: SocketAddr, head_time: Duration) -> (UnixStream, watch::Sender<bool>) {
     let (ours, clients) = UnixStream::pair().unwrap();
     let (stop, stopping) = watch::channel(false);
     tokio::spawn(async move {
@@ -57,11 +61,8 @@ fn gateway(server: SocketAddr) -> (UnixStream, watch::Sender<bool>) {
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let connection = connection.clone();
             async move {
-                let target = Target {
-                    uri: request.uri().clone(),
-                    host: HeaderValue::from_static("localhost:80"),
-                    head_time: Duration::from_millis(300),
-                };
+                let target =
+                    Target { uri: request.uri().clone(), host: HeaderValue::from_static("localhost:80"), head_time };
                 let stream = TcpStream::connect(server).await.unwrap();
                 let answer = forward(request.map(Body::new), stream, target, connection).await;
                 Ok::<_, std::convert::Infallible>(answer.unwrap_or_else(IntoResponse::into_response))
@@ -76,7 +77,11 @@ fn gateway(server: SocketAddr) -> (UnixStream, watch::Sender<bool>) {
 
 /// Sends these bytes through a gateway, and reads to the end.
 async fn ask(server: SocketAddr, request: &str) -> String {
-    let (mut client, _stop) = gateway(server);
+    ask_within(server, request, PATIENCE).await
+}
+
+async fn ask_within(server: SocketAddr, request: &str, head_time: Duration) -> String {
+    let (mut client, _stop) = gateway(server, head_time);
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // A connection that breaks off gives an error behind what came.
@@ -127,7 +132,7 @@ async fn pieces_come_as_they_are_sent() {
         stream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
     })
     .await;
-    let (mut client, _stop) = gateway(address);
+    let (mut client, _stop) = gateway(address, PATIENCE);
     client.write_all(GET.as_bytes()).await.unwrap();
     let mut answer = String::new();
     while !answer.contains("one") {
@@ -201,7 +206,7 @@ async fn a_server_that_never_answers_is_not_waited_for() {
         drop(stream.read_u8().await);
     })
     .await;
-    let answer = ask(address, GET).await;
+    let answer = ask_within(address, GET, Duration::from_millis(300)).await;
     assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("problem:gateway-timeout"), "{answer}");
 }
 
@@ -228,7 +233,7 @@ async fn echo() -> SocketAddr {
 
 #[tokio::test]
 async fn a_websocket_goes_through() {
-    let (client, _stop) = gateway(echo().await);
+    let (client, _stop) = gateway(echo().await, PATIENCE);
     let (mut socket, response) = tokio_tungstenite::client_async("ws://x/chat", client).await.unwrap();
     assert_eq!(response.status(), 101);
     for message in [Message::text("hi"), Message::binary(vec![0xff; 100_000])] {
@@ -241,7 +246,7 @@ async fn a_websocket_goes_through() {
 
 #[tokio::test]
 async fn a_tunnel_ends_with_the_service() {
-    let (client, stop) = gateway(echo().await);
+    let (client, stop) = gateway(echo().await, PATIENCE);
     let (mut socket, _) = tokio_tungstenite::client_async("ws://x/chat", client).await.unwrap();
     socket.send(Message::text("hi")).await.unwrap();
     assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("hi"));
@@ -257,7 +262,7 @@ async fn an_answer_breaks_off_with_the_service() {
         drop(stream.read_u8().await);
     })
     .await;
-    let (mut client, stop) = gateway(address);
+    let (mut client, stop) = gateway(address, PATIENCE);
     client.write_all(GET.as_bytes()).await.unwrap();
     let mut answer = String::new();
     while !answer.contains("one") {
