@@ -45,7 +45,7 @@ mod snapshots;
 
 pub use attach::Attachment;
 
-use database::{Database, DatabaseError};
+use database::{Database, DatabaseError, Write};
 use live::{Live, State};
 pub use network::Refused;
 use record::{SessionId, SessionRecord};
@@ -309,13 +309,15 @@ impl Sessions {
         if live.state().record.cpus.is_some() {
             self.shared.pin(&live, &[]).await?;
         }
-        self.shared
-            .change(&live, |state| {
-                (state.record.persistent, state.record.cpus, state.record.saved) = (false, None, None);
-                state.snapshots.values_mut().for_each(|snapshot| snapshot.saved = false);
-                Ok(())
-            })
-            .await?;
+        let writes = {
+            let mut state = live.state();
+            (state.record.persistent, state.record.cpus, state.record.saved) = (false, None, None);
+            state.snapshots.values_mut().for_each(|snapshot| snapshot.saved = false);
+            let snapshots = state.snapshots.values().cloned().map(Write::UpdateSnapshot);
+            snapshots.chain([Write::UpdateSession(Box::new(state.record.clone()))]).collect()
+        };
+        // All of it at once and before the files go: no record may name a file that is not there.
+        self.shared.database.write(writes).await?;
         self.shared.forget_saved(live.id).await;
         Ok(self.shared.seen(&live).await)
     }

@@ -618,3 +618,22 @@ fn a_host_that_is_restarted_in_order_loses_no_file_of_persistent_sessions() {
     service.restart_daemon();
     assert_came_back(&[kept, gone], 1);
 }
+
+#[test]
+fn a_session_that_is_demoted_and_promoted_is_saved_anew() {
+    let mut service = saves_soon();
+    let session = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    session.put("file", b"old");
+    session.post("/snapshots", &json!({}));
+    session.put("file", b"what is saved");
+    wait_until_saved(&service, &session, "what is saved");
+    session.post("/demote", &json!({}));
+    service.kill_daemon();
+    service.restart_daemon();
+    session.post("/promote", &json!({}));
+    session.post("/stop", &json!({}));
+    assert_eq!(session.get("file").unwrap(), b"what is saved");
+    session.post("/snapshots/1/rollback", &json!({}));
+    assert_eq!(session.get("file").unwrap(), b"old");
+    session.delete();
+}
