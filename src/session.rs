@@ -10,6 +10,7 @@
 //! [`snapshots`] and [`saving`] keep files, [`contexts`] are interpreters that stay.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -45,7 +46,7 @@ mod snapshots;
 
 pub use attach::Attachment;
 
-use database::{Database, DatabaseError};
+use database::{Database, DatabaseError, Write};
 use live::{Live, State};
 pub use network::Refused;
 use record::{SessionId, SessionRecord};
@@ -83,6 +84,14 @@ struct Shared {
 fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Does something of several steps on a task of its own, so that it is not left half done where nobody waits for
+/// it any more.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, SessionError>> + Send + 'static,
+) -> Result<T, SessionError> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(SessionError::Internal(error.to_string())))
 }
 
 impl From<BackendError> for SessionError {
@@ -309,13 +318,15 @@ impl Sessions {
         if live.state().record.cpus.is_some() {
             self.shared.pin(&live, &[]).await?;
         }
-        self.shared
-            .change(&live, |state| {
-                (state.record.persistent, state.record.cpus, state.record.saved) = (false, None, None);
-                state.snapshots.values_mut().for_each(|snapshot| snapshot.saved = false);
-                Ok(())
-            })
-            .await?;
+        let writes = {
+            let mut state = live.state();
+            (state.record.persistent, state.record.cpus, state.record.saved) = (false, None, None);
+            state.snapshots.values_mut().for_each(|snapshot| snapshot.saved = false);
+            let snapshots = state.snapshots.values().cloned().map(Write::UpdateSnapshot);
+            snapshots.chain([Write::UpdateSession(Box::new(state.record.clone()))]).collect()
+        };
+        // All of it at once and before the files go: no record may name a file that is not there.
+        self.shared.database.write(writes).await?;
         self.shared.forget_saved(live.id).await;
         Ok(self.shared.seen(&live).await)
     }
@@ -353,9 +364,14 @@ impl Shared {
     /// Who is asked for sessions, as soon as there is somebody. Nobody may wait for that who holds a gate: there
     /// is somebody when all sessions were taken up, which is done behind their gates.
     async fn keeper(&self) -> Result<Keeper, SessionError> {
+        tokio::time::timeout(PATIENCE, self.keeper_at_last()).await.unwrap_or(Err(SessionError::Unavailable))
+    }
+
+    /// The same however long it takes, for what nobody waits for.
+    async fn keeper_at_last(&self) -> Result<Keeper, SessionError> {
         let mut news = self.keeper.subscribe();
-        let found = tokio::time::timeout(PATIENCE, news.wait_for(Option::is_some)).await;
-        found.ok().and_then(Result::ok).and_then(|keeper| keeper.clone()).ok_or(SessionError::Unavailable)
+        let found = news.wait_for(Option::is_some).await;
+        found.ok().and_then(|keeper| keeper.clone()).ok_or(SessionError::Unavailable)
     }
 
     /// The same for who may hold a gate: nobody, where the launcher is gone.
@@ -368,9 +384,10 @@ impl Shared {
         Ok(self.keeper_now()?.ask(live.id.bytes(), request, &[]).await?.event)
     }
 
-    /// The same for what must not be forgotten while the launcher is away; only for who holds no gate.
+    /// The same for what must not be forgotten while the launcher is away; only for who holds no gate and whom
+    /// nobody waits for.
     async fn ask_when_there(&self, live: &Live, request: SessionRequest) -> Result<SessionEvent, SessionError> {
-        Ok(self.keeper().await?.ask(live.id.bytes(), request, &[]).await?.event)
+        Ok(self.keeper_at_last().await?.ask(live.id.bytes(), request, &[]).await?.event)
     }
 
     /// Changes what is known of a session, and writes it down.
@@ -550,8 +567,11 @@ impl Shared {
             return self.delete(live).await;
         }
         let _changing = live.gate.write().await;
-        if live.state().record.status == Status::Stopped {
-            return Ok(());
+        match live.look(|state| state.record.status) {
+            Status::Stopped => return Ok(()),
+            // It was deleted while this waited.
+            Status::Ending => return Err(SessionError::Unknown),
+            Status::Active | Status::Paused => {}
         }
         self.save(live).await?;
         self.close(live).await?;
@@ -595,7 +615,8 @@ impl Shared {
         .await
     }
 
-    /// A session whose sandbox is there and goes on, for as long as what is returned is held.
+    /// A session whose sandbox is there and goes on, for as long as what is returned is held. Whoever waits for
+    /// this may give up at any moment, as a client does that hangs up; a start goes on to its end all the same.
     async fn ready<'a>(
         self: &Arc<Self>,
         live: &'a Arc<Live>,
@@ -612,7 +633,8 @@ impl Shared {
                 Status::Active if present => return Ok(guard),
                 Status::Paused if present => {
                     drop(guard);
-                    self.resume(live, Change::Wake).await?;
+                    let (shared, live) = (Arc::clone(self), Arc::clone(live));
+                    to_its_end(async move { shared.resume(&live, Change::Wake).await }).await?;
                 }
                 Status::Active | Status::Paused => {
                     drop(guard);
@@ -624,7 +646,8 @@ impl Shared {
                 }
                 Status::Stopped => {
                     drop(guard);
-                    self.start_again(live).await?;
+                    let (shared, live) = (Arc::clone(self), Arc::clone(live));
+                    to_its_end(async move { shared.start_again(&live).await }).await?;
                 }
             }
         }

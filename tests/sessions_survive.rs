@@ -1,5 +1,5 @@
-//! What sessions survive: a daemon that is killed at any moment or restarted, a launcher that is killed, and
-//! both.
+//! What sessions survive: a daemon that is killed at any moment or restarted, a launcher that is killed, both,
+//! clients that hang up, and a disk that refuses a record.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it stands")]
 
@@ -635,4 +635,133 @@ fn a_host_that_is_restarted_in_order_loses_no_file_of_persistent_sessions() {
     service.restart_launcher();
     service.restart_daemon();
     assert_came_back(&[kept, gone], 1);
+}
+
+#[test]
+fn a_session_that_is_demoted_and_promoted_is_saved_anew() {
+    let mut service = saves_soon();
+    let session = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    session.put("file", b"old");
+    session.post("/snapshots", &json!({}));
+    session.put("file", b"what is saved");
+    wait_until_saved(&service, &session, "what is saved");
+    session.post("/demote", &json!({}));
+    service.kill_daemon();
+    service.restart_daemon();
+    session.post("/promote", &json!({}));
+    session.post("/stop", &json!({}));
+    assert_eq!(session.get("file").unwrap(), b"what is saved");
+    session.post("/snapshots/1/rollback", &json!({}));
+    assert_eq!(session.get("file").unwrap(), b"old");
+    session.delete();
+}
+
+#[test]
+fn a_start_whose_client_hangs_up_goes_on() {
+    let service = Service::start();
+    let session = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    session.put("file", b"what is saved");
+    session.put("large", &vec![b'x'; 200 << 20]);
+    session.post("/stop", &json!({}));
+    wait_for("its sandbox to be gone", || sandboxes(&service) == 0);
+    let asking = session.send("GET", "/fs/file?path=file", "*/*", "");
+    wait_for("another sandbox", || sandboxes(&service) == 1);
+    // Its files are on their way.
+    drop(asking);
+    session.wait_until("active");
+    assert_eq!(session.get("file").unwrap(), b"what is saved");
+    session.delete();
+    service.assert_no_sandbox();
+}
+
+#[test]
+fn an_export_whose_client_hangs_up_leaves_nothing_behind() {
+    let service = Service::start();
+    let session = shell(&service);
+    session.put("file", b"old");
+    session.post("/snapshots", &json!({}));
+    session.run("true");
+    let (before, mut random) = (mounts(&service), Random(10));
+    for _ in 0..KILLS {
+        let asking = session.send("GET", "/snapshots/1/export", "*/*", "");
+        // No condition to wait for: they are to hang up at any moment.
+        thread::sleep(Duration::from_micros(random.below(LONGEST_DELAY_US)));
+        drop(asking);
+    }
+    assert_eq!(session.ask("GET", "/snapshots/1/export", b"").status, 200);
+    wait_for("what was made for exports to be gone", || sandboxes(&service) == 1 && mounts(&service) <= before);
+    session.delete();
+}
+
+/// The records, beside the daemon.
+fn records(service: &Service) -> rusqlite::Connection {
+    let records = rusqlite::Connection::open(service.state().join("records.sqlite")).unwrap();
+    records.busy_timeout(Duration::from_secs(5)).unwrap();
+    records
+}
+
+/// What is written down says that nobody has used any session for half a century.
+fn forget_use(service: &Service) {
+    records(service).execute("UPDATE sessions SET last_used_ms = 1", []).unwrap();
+}
+
+#[test]
+fn time_outs_begin_anew_with_a_daemon_and_lifetimes_do_not() {
+    let mut service = Service::start();
+    let session = shell(&service);
+    session.put("file", b"kept");
+    let before = session.seen().unwrap();
+    service.kill_daemon();
+    forget_use(&service);
+    service.restart_daemon();
+    // What was used by nobody is looked at now and then, and this is no use.
+    let is_used = |seen: Value| seen["last_used_at"].as_str() >= before["last_used_at"].as_str();
+    wait_for("the session to be taken up", || session.seen().is_some_and(is_used));
+    assert_eq!(session.seen().unwrap()["expires_at"], before["expires_at"]);
+    assert_eq!(session.get("file").unwrap(), b"kept");
+    session.delete();
+}
+
+#[test]
+fn nothing_times_out_until_the_launcher_has_told_of_it() {
+    // Nothing is saved but by a stop.
+    let mut service = Service::start_with(json!({"sessions": {"save_after_ms": 10_000_000}}));
+    let kept = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    let other = shell(&service);
+    for session in [&kept, &other] {
+        session.put("file", b"not saved");
+    }
+    service.kill_daemon();
+    forget_use(&service);
+    let launcher = Pid::from_raw(service.launcher_pid());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    let waking = thread::spawn(move || {
+        // No condition to wait for: nothing is to happen in this time.
+        thread::sleep(Duration::from_secs(2));
+        kill(launcher, Signal::SIGCONT).unwrap();
+    });
+    service.restart_daemon();
+    waking.join().unwrap();
+    for session in [&kept, &other] {
+        assert_eq!(session.get("file").unwrap(), b"not saved");
+        session.delete();
+    }
+}
+
+#[test]
+fn what_could_not_be_removed_at_once_is_removed_later() {
+    let service = Service::start();
+    let records = records(&service);
+    let count = || records.query_row("SELECT count(*) FROM sessions", [], |row| row.get::<_, i64>(0)).unwrap();
+    // The first keeps all of it as it is, the second nothing but the record.
+    for what in ["UPDATE", "DELETE"] {
+        let session = shell(&service);
+        session.run("true");
+        let refuse = format!("CREATE TRIGGER refuse BEFORE {what} ON sessions BEGIN SELECT RAISE(ABORT, 'no'); END");
+        records.execute_batch(&refuse).unwrap();
+        assert_eq!(session.ask("DELETE", "", b"").status, 500, "{what}");
+        assert_eq!((session.ask("DELETE", "", b"").status, count()), (404, 1), "{what}");
+        records.execute_batch("DROP TRIGGER refuse").unwrap();
+        wait_for("the session to be gone", || count() == 0 && sandboxes(&service) == 0);
+    }
 }

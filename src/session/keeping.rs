@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::database::{DatabaseError, Write};
 use super::execs::{About, Ends, Exec};
-use super::live::Live;
+use super::live::{Live, State};
 use super::record::{ExecRecord, SessionId};
 use super::state::{self, Change, Due, Status};
-use super::types::Size;
+use super::types::{SessionError, Size};
 use super::{Shared, now_ms};
 use crate::backend::{ExecPurpose, Keeper, SessionEvent, SessionKey, SessionRequest, Tidings};
 use crate::job::Ending;
@@ -127,24 +127,19 @@ impl Shared {
         }
     }
 
-    async fn take_up(self: &Arc<Self>, live: &Arc<Live>, mut found: Found) -> Result<(), super::types::SessionError> {
-        let status = live.look(|state| state.record.status);
-        if matches!(status, Status::Ending | Status::Stopped) {
-            // It was to be ended when the daemon died.
-            live.state().present = true;
-            let is_ending = status == Status::Ending;
-            let (shared, live) = (Arc::clone(self), Arc::clone(live));
-            tokio::spawn(async move {
-                let ended = match shared.keeper().await {
-                    Err(error) => Err(error),
-                    Ok(_) if is_ending => shared.delete(&live).await,
-                    Ok(_) => shared.close(&live).await,
-                };
-                if let Err(error) = ended {
-                    tracing::warn!(session = %live.id, "a session is not ended: {error}");
-                }
-            });
-            return Ok(());
+    async fn take_up(self: &Arc<Self>, live: &Arc<Live>, mut found: Found) -> Result<(), SessionError> {
+        match live.look(|state| state.record.status) {
+            // It was to be ended when the daemon died, and is with the next upkeep.
+            Status::Ending => {
+                live.state().present = true;
+                return Ok(());
+            }
+            Status::Stopped => {
+                live.state().present = true;
+                self.end_remains(live);
+                return Ok(());
+            }
+            Status::Active | Status::Paused => {}
         }
         self.note_network(live, found.network_error.take());
         let records: HashMap<u64, ExecRecord> =
@@ -169,6 +164,8 @@ impl Shared {
         let strangers: Vec<u64> = {
             let mut state = live.state();
             state.present = true;
+            // What was used since the last write nobody knows any more.
+            state.record.used(now_ms());
             state.record.status = if found.paused { Status::Paused } else { Status::Active };
             state.next_exec = state.next_exec.max(last.map_or(1, |last| last + 1));
             state.execs.extend(taken.iter().map(|(number, exec)| (*number, Arc::clone(exec))));
@@ -194,6 +191,25 @@ impl Shared {
         Ok(self.database.update_session(record).await?)
     }
 
+    /// Ends the sandbox of a session that was stopped, where a daemon died or the launcher went away between the two.
+    fn end_remains(self: &Arc<Self>, live: &Arc<Live>) {
+        let (shared, live) = (Arc::clone(self), Arc::clone(live));
+        tokio::spawn(async move {
+            let ending = async {
+                shared.keeper_at_last().await?;
+                let _changing = live.gate.write().await;
+                // Whoever has started it meanwhile has done this before.
+                if live.look(|state| state.record.status) == Status::Stopped {
+                    shared.close(&live).await?;
+                }
+                Ok::<(), SessionError>(())
+            };
+            if let Err(error) = ending.await {
+                tracing::warn!(session = %live.id, "the sandbox of a stopped session is not ended: {error}");
+            }
+        });
+    }
+
     /// Has the network of a session be what is written down: a daemon may have died between the two.
     fn take_up_network(self: &Arc<Self>, live: &Arc<Live>) {
         let (profile, network) = live.look(|state| (state.record.profile.clone(), state.record.network.clone()));
@@ -203,7 +219,7 @@ impl Shared {
         }
         let (shared, live) = (Arc::clone(self), Arc::clone(live));
         tokio::spawn(async move {
-            let applied = match shared.keeper().await {
+            let applied = match shared.keeper_at_last().await {
                 Err(error) => Err(error),
                 Ok(_) => {
                     let _changing = live.gate.write().await;
@@ -242,7 +258,7 @@ impl Shared {
     }
 
     /// The launcher has nothing of it.
-    async fn lose(&self, live: &Arc<Live>) -> Result<(), super::types::SessionError> {
+    async fn lose(&self, live: &Arc<Live>) -> Result<(), SessionError> {
         let (status, execs) = {
             let mut state = live.state();
             state.present = false;
@@ -297,7 +313,7 @@ impl Shared {
     /// Whether programs of a session have used the processor since this was asked last; that counts as use.
     async fn computes(&self, live: &Live) -> bool {
         const LEAST_US: u64 = 10_000;
-        if live.look(|state| !state.present || state.running().is_empty()) {
+        if live.look(|state| !state.has_sandbox() || state.running().is_empty()) {
             return false;
         }
         let Ok(SessionEvent::Usage { cpu_us, .. }) = self.ask(live, SessionRequest::Usage).await else {
@@ -343,20 +359,33 @@ fn about(record: &ExecRecord, hidden: bool) -> About {
     }
 }
 
-/// Does what time-outs demand, and saves what is to be saved.
+/// What is to be done to a session now. Nothing while the launcher is away, or has not told of it yet: when it was
+/// used is not known then, and its files could not be saved.
+fn due(state: &State, pause_after_ms: u64, now_ms: u64) -> Option<Due> {
+    match state.record.status {
+        // Something stood in the way of that, which need not be so for ever.
+        Status::Ending => Some(Due::Delete),
+        _ if !state.present => None,
+        _ => state::due(&state.record, &state.running(), pause_after_ms, now_ms),
+    }
+}
+
+/// Does what time-outs demand, ends what is to be ended, and saves what is to be saved.
 pub(super) async fn look_after(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(ROUND).await;
+        if shared.keeper_now().is_err() {
+            // All of it is done by the launcher, which has not told yet what there is.
+            continue;
+        }
         let config = shared.config();
         for live in shared.all() {
             let (due, saves) = {
                 let state = live.state();
                 let now = now_ms();
                 let quiet = |at: u64| now.saturating_sub(at) >= config.sessions.save_after_ms;
-                let due = state::due(&state.record, &state.running(), config.sessions.pause_after_ms, now);
-                // While the launcher is away there is nothing to pause.
-                let due = due.filter(|due| state.present || *due != Due::Pause);
-                let is_awake = state.present && state.record.persistent;
+                let due = due(&state, config.sessions.pause_after_ms, now);
+                let is_awake = state.has_sandbox() && state.record.persistent;
                 // A program that goes on and on may change files at any time, and nobody is told.
                 let is_long_ago = !state.running().is_empty() && now.saturating_sub(state.saved_at_ms) >= SAVE_EVERY_MS;
                 (due, is_awake && (state.changed_at_ms.is_some_and(quiet) || is_long_ago))
@@ -377,7 +406,11 @@ pub(super) async fn look_after(shared: Arc<Shared>) {
                 let done = match due {
                     Some(Due::Pause) => shared.pause(live).await,
                     Some(Due::Stop) => shared.stop(live).await,
-                    Some(Due::Delete) => shared.delete(live).await,
+                    Some(Due::Delete) => match shared.delete(live).await {
+                        // Somebody else has done it.
+                        Err(SessionError::Unknown) => Ok(()),
+                        deleted => deleted,
+                    },
                     None => shared.save_quietly(live).await,
                 };
                 if let Err(error) = done
@@ -388,6 +421,32 @@ pub(super) async fn look_after(shared: Arc<Shared>) {
                     tokio::time::sleep(ROUND * 10).await;
                 }
             });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::record::tests::record;
+
+    #[test]
+    fn nothing_is_due_before_it_is_taken_up_but_what_was_to_end() {
+        // All times of the record are over long since.
+        for (status, present, expected) in [
+            (Status::Active, false, None),
+            (Status::Paused, false, None),
+            (Status::Active, true, Some(Due::Stop)),
+            (Status::Paused, true, Some(Due::Stop)),
+            (Status::Stopped, false, None),
+            (Status::Stopped, true, None),
+            (Status::Ending, false, Some(Due::Delete)),
+            (Status::Ending, true, Some(Due::Delete)),
+        ] {
+            let live = Live::new(record());
+            let mut state = live.state();
+            (state.record.status, state.present) = (status, present);
+            assert_eq!(due(&state, 0, u64::MAX), expected, "{status:?} {present}");
         }
     }
 }

@@ -11,7 +11,7 @@ use super::contexts::Context;
 use super::execs::Exec;
 use super::now_ms;
 use super::record::{SessionId, SessionRecord, SnapshotRecord};
-use super::state::{self, Change, Running};
+use super::state::{self, Change, Running, Status};
 use super::types::{Disk, SessionError, View};
 use crate::job::{DeniedFlow, Ending};
 
@@ -128,6 +128,12 @@ impl State {
     pub(super) fn become_after(&mut self, change: Change) -> Result<(), SessionError> {
         self.record.status = state::after(self.record.status, self.record.persistent, change)?;
         Ok(())
+    }
+
+    /// Whether it has a sandbox with its files, which may be saved. What is left in the launcher of one that is
+    /// stopped or ending may be half of them.
+    pub(super) fn has_sandbox(&self) -> bool {
+        self.present && matches!(self.record.status, Status::Active | Status::Paused)
     }
 
     /// Its files may be others than before.

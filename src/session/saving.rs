@@ -40,7 +40,7 @@ impl Shared {
         for live in self.all() {
             let saves = {
                 let state = live.state();
-                state.present && state.record.persistent && state.changed_at_ms.is_some()
+                state.has_sandbox() && state.record.persistent && state.changed_at_ms.is_some()
             };
             if saves && let Err(error) = self.save_quietly(&live).await {
                 tracing::error!(session = %live.id, "the files of a session are not saved: {error}");
@@ -51,17 +51,18 @@ impl Shared {
     /// Saves the files of a session that goes on meanwhile.
     pub(super) async fn save_quietly(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), SessionError> {
         let _changing = live.gate.write().await;
-        if live.look(|state| !state.present || state.record.status == Status::Ending) {
+        if !live.look(State::has_sandbox) {
             return Ok(());
         }
         self.save(live).await
     }
 
-    /// The same for who has the gate already: its files as they are now, and its snapshots.
+    /// The same for who has the gate already: its files as they are now, and its snapshots. Where its sandbox is
+    /// not there, or not taken up yet, nobody may take them for saved.
     pub(super) async fn save(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), SessionError> {
         let began = now_ms();
-        if !live.state().present {
-            return Ok(());
+        if !live.look(State::has_sandbox) {
+            return Err(SessionError::Unavailable);
         }
         let directory = self.saved_directory(live.id);
         tokio::fs::create_dir_all(&directory).await.map_err(|error| internal(&error))?;
@@ -137,7 +138,8 @@ impl Shared {
         written.map_err(|error| internal(&error))
     }
 
-    /// Makes a new sandbox for a persistent session, with its files as they were saved last.
+    /// Makes a new sandbox for a persistent session, with its files as they were saved last. Not to be left half
+    /// done: the launcher has the sandbox long before it is of any use.
     pub(super) async fn start_again(self: &Arc<Self>, live: &Arc<Live>) -> Result<(), SessionError> {
         let keeper = self.keeper().await?;
         let _changing = live.gate.write().await;
@@ -145,6 +147,8 @@ impl Shared {
             return Ok(());
         }
         let record = live.state().record.clone();
+        // What may be left of the one before; there can be no other of its name beside it.
+        self.close(live).await?;
         self.show_trees(&record.trees).await?;
         let request = |reach| SessionRequest::Create {
             runtimes: record.runtimes.clone(),
@@ -155,9 +159,10 @@ impl Shared {
             trees: record.trees.clone(),
         };
         keeper.ask_with(live.id.bytes(), record.network.as_ref(), request).await?;
-        let restored = self.restore(live).await;
-        if let Err(error) = restored {
-            self.ask(live, SessionRequest::Close).await?;
+        live.state().present = true;
+        if let Err(error) = self.restore(live).await {
+            // Where that fails too, the next start does it, or whoever deletes the session.
+            self.close(live).await?;
             return Err(error);
         }
         let mut cpus = record.cpus;
@@ -169,7 +174,6 @@ impl Shared {
             cpus = None;
         }
         self.change(live, |state| {
-            state.present = true;
             state.record.cpus = cpus;
             state.record.started(now_ms());
             state.become_after(Change::Wake)

@@ -8,7 +8,7 @@ use super::execs::worker_limits;
 use super::live::Live;
 use super::record::{SessionId, SnapshotRecord};
 use super::types::{Fork, NewSession, SessionError, SnapshotView, View};
-use super::{Sessions, Shared, now_ms};
+use super::{Sessions, Shared, now_ms, to_its_end};
 use crate::backend::{Reach, SessionEvent, SessionRequest};
 use crate::config::clients::Quota;
 
@@ -109,8 +109,13 @@ impl Sessions {
         if !live.state().snapshots.contains_key(&snapshot) {
             return Err(SessionError::UnknownSnapshot);
         }
-        drop(self.shared.ready(&live).await?);
-        self.shared.open_snapshot(&live, snapshot).await
+        let shared = Arc::clone(&self.shared);
+        // Where nobody takes the stream, its end ends what was made for it.
+        to_its_end(async move {
+            drop(shared.ready(&live).await?);
+            shared.open_snapshot(&live, snapshot).await
+        })
+        .await
     }
 }
 
@@ -195,7 +200,7 @@ impl Shared {
         Ok(Held { snapshot, is_ours: true })
     }
 
-    /// A stream to a files worker in a session that is made for it, and is gone with it.
+    /// A stream to a files worker in a session that is made for it, and is gone with it. Not to be left half done.
     pub(super) async fn open_snapshot(
         self: &Arc<Self>,
         live: &Live,

@@ -21,8 +21,9 @@
 //!
 //! A session is idle since the latest of these:
 //!
-//! * `last_used_ms` of its record: its creation, its start after it was stopped, and the end of every
-//!   call that did something to it or in it: programs, their input, signals and output, files, snapshots,
+//! * `last_used_ms` of its record: its creation, its start after it was stopped, the moment at which a daemon
+//!   takes it up (which calls there were since the record was written nobody knows), and the end of every call
+//!   that did something to it or in it: programs, their input, signals and output, files, snapshots,
 //!   contexts, ports, resume, promote, and a change of its labels or times. Looking at a session, or at a
 //!   list of them, is no use: a monitor would keep all of them alive.
 //! * `last_active_ms` of each program that runs: its start, the last byte that it wrote to standard output,

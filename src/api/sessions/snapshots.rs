@@ -100,8 +100,11 @@ pub async fn import(asked: Asked, body: Body) -> Result<Response, Problem> {
     let (new, _) =
         check::session(request, &asked.config, &asked.state.runtimes(), &asked.quota, &asked.config.sessions)?;
     let most = files::fitting(body.size_hint().lower(), files::most_bytes(&asked, new.limits.disk_bytes))?;
-    let view = asked.whole(|asked| async move { asked.sessions.create(&asked.quota, new).await }).await?;
-    let made = Made { asked, id: view.id.to_string(), is_whole: false };
+    let created = |asked: Asked| async move {
+        let view = asked.sessions.create(&asked.quota, new).await?;
+        Ok(Made { asked, id: view.id.to_string(), is_whole: false })
+    };
+    let made = asked.whole(created).await?;
     let worker = made.asked.sessions.files(made.asked.client(), &made.id).await.map_err(problem)?;
     files::unpacked(&made.asked, worker, Place::Root, body, most).await?;
     let view = made.asked.sessions.get(made.asked.client(), &made.id).await.map_err(problem)?;
