@@ -43,12 +43,14 @@ mod network;
 mod ports;
 mod saving;
 mod snapshots;
+mod worker;
 
 pub use attach::Attachment;
 
 use database::{Database, DatabaseError, Write};
 use live::{Live, State};
 pub use network::Refused;
+pub use worker::FilesWorker;
 use record::{SessionId, SessionRecord};
 use state::{Change, Status};
 use types::{Counts, Disk, Filter, NewSession, SessionError, Update, View};

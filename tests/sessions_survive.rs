@@ -583,6 +583,29 @@ fn a_killed_launcher_takes_sessions_along_but_for_persistent_ones() {
 }
 
 #[test]
+fn a_file_that_comes_slowly_is_saved_whole() {
+    let service = saves_soon();
+    let session = create(&service, &json!({"runtime": "bash", "persistent": true}));
+    let content = b"0123456789".repeat(1000);
+    let (id, length) = (&session.id, content.len());
+    let mut stream = UnixStream::connect(service.socket()).unwrap();
+    let head = format!("PUT /v1/sessions/{id}/fs/file?path=slow HTTP/1.1\r\nHost: localhost\r\n");
+    stream.write_all(format!("{head}Content-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(&content[..length / 2]).unwrap();
+    // Meanwhile it is saved, as it is.
+    let directory = service.state().join("workspaces").join(id);
+    let is_whole = |entry: fs::DirEntry| entry.path().extension().is_some_and(|end| end == "tar");
+    wait_for("its files to be saved", || fs::read_dir(&directory).into_iter().flatten().flatten().any(is_whole));
+    stream.write_all(&content[length / 2..]).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 20"), "{answer}");
+    session.post("/stop", &json!({}));
+    assert_eq!(session.get("slow").unwrap(), content);
+    session.delete();
+}
+
+#[test]
 fn a_session_that_is_being_saved_when_the_launcher_is_killed_comes_back() {
     let mut service = saves_soon();
     let session = create(&service, &json!({"runtime": "bash", "persistent": true}));

@@ -400,16 +400,6 @@ impl Sessions {
         Ok(())
     }
 
-    /// A stream to a worker that does one thing with the files of a session; [`super::files`] has what is
-    /// spoken on it.
-    ///
-    /// # Errors
-    /// [`SessionError`].
-    pub async fn files(&self, client: &str, id: &str) -> Result<UnixStream, SessionError> {
-        let live = self.shared.find(client, id)?;
-        self.shared.files(&live).await
-    }
-
     /// A connection to a port that a program of the session listens at.
     ///
     /// # Errors
@@ -673,45 +663,6 @@ impl Shared {
         *exec.input.lock().await = None;
         self.ask(live, SessionRequest::CloseInput { exec: exec.id }).await.map(drop)
     }
-
-    /// A stream to code of ours that runs in the session's sandbox.
-    pub(super) async fn worker(self: &Arc<Self>, live: &Arc<Live>, name: &str) -> Result<UnixStream, SessionError> {
-        let _in_use = self.ready(live).await?;
-        let (number, limits) = {
-            let mut state = live.state();
-            // Any of them may change files.
-            state.changed();
-            (state.worker(), worker_limits(&self.config(), &state.record))
-        };
-        self.open_worker(live.id.bytes(), number, name, limits).await
-    }
-
-    /// The same in any session of the launcher's.
-    pub(super) async fn open_worker(
-        &self,
-        session: crate::backend::SessionKey,
-        number: u64,
-        name: &str,
-        limits: Limits,
-    ) -> Result<UnixStream, SessionError> {
-        let spec = Spec::new(&[name.to_owned()], &std::collections::BTreeMap::new());
-        let keeper = self.keeper_now()?;
-        let ends = keeper.execute(session, number, &spec, &limits, ExecPurpose::Worker, &[]).await?;
-        let end = ends.into_iter().next().ok_or_else(|| SessionError::Internal("a worker has no socket".to_owned()))?;
-        socket::set_nonblocking(end.as_fd()).map_err(|errno| SessionError::Internal(errno.to_string()))?;
-        UnixStream::from_std(end.into()).map_err(|error| SessionError::Internal(error.to_string()))
-    }
-
-    pub(super) async fn files(self: &Arc<Self>, live: &Arc<Live>) -> Result<UnixStream, SessionError> {
-        self.worker(live, "files").await
-    }
-}
-
-/// Limits of a worker: those of its session, but that it may take as long as anything may. One whose client
-/// is gone ends at once.
-pub(super) fn worker_limits(config: &Config, record: &SessionRecord) -> Limits {
-    let wall_time_ms = config.profiles.get(&record.profile).map_or(0, |profile| profile.maximum.wall_time_ms);
-    Limits { wall_time_ms: wall_time_ms.max(record.limits.wall_time_ms), ..record.limits }
 }
 
 /// What keeps the output of a new program.

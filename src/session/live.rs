@@ -45,6 +45,8 @@ pub(super) struct State {
     pub(super) next_context: u64,
     /// When something last happened that may have changed its files, where that was not saved since.
     pub(super) changed_at_ms: Option<u64>,
+    /// Workers that may be changing them.
+    pub(super) files_workers: usize,
     /// When its files were last saved by this daemon, or when it was taken up.
     pub(super) saved_at_ms: u64,
     /// Processor time of its programs when that was last looked at, in microseconds.
@@ -75,6 +77,7 @@ impl Live {
                 contexts: BTreeMap::new(),
                 next_context: 1,
                 changed_at_ms: None,
+                files_workers: 0,
                 saved_at_ms: now_ms(),
                 cpu_us: 0,
                 denied: VecDeque::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::execs::worker_limits;
+use super::worker::worker_limits;
 use super::files;
 use super::live::{Live, State};
 use super::record::SessionId;
@@ -81,8 +81,10 @@ impl Shared {
                 self.database.update_snapshot(record).await?;
             }
         }
-        let is_saved =
-            |state: &State| state.changed_at_ms.is_none() && state.running().is_empty() && state.record.saved.is_some();
+        let is_saved = |state: &State| {
+            let may_change = state.files_workers > 0 || !state.running().is_empty();
+            state.changed_at_ms.is_none() && !may_change && state.record.saved.is_some()
+        };
         if live.look(is_saved) {
             return Ok(());
         }
@@ -97,7 +99,7 @@ impl Shared {
             state.record.saved = Some(generation);
             state.saved_at_ms = began;
             // What has changed since is to be saved again.
-            state.changed_at_ms = state.changed_at_ms.filter(|at| *at > began);
+            state.changed_at_ms = state.changed_at_ms.filter(|at| *at >= began);
             state.record.clone()
         };
         // From here on the new one counts.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
-use super::execs::worker_limits;
+use super::worker::worker_limits;
 use super::live::Live;
 use super::record::{SessionId, SnapshotRecord};
 use super::types::{Fork, NewSession, SessionError, SnapshotView, View};

@@ -13,7 +13,6 @@ use hyper::StatusCode;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use tokio::io::AsyncRead;
-use tokio::net::UnixStream;
 
 use super::asked::{Asked, Problems, files_problem, json, nothing, problem};
 use super::check;
@@ -30,6 +29,7 @@ use crate::api::negotiate;
 use crate::api::problem::{Kind, Problem, ProblemDetails};
 use crate::api::request::PATTERN_BYTES;
 use crate::plan::files::{self as plan, Content, Entry, FileError, FileEvent, Hit, Place, SearchLimits, Span};
+use crate::session::FilesWorker;
 use crate::session::files::{self, Download, FilesError, Findings};
 
 /// Time that the next piece of an upload has to arrive.
@@ -266,7 +266,7 @@ pub async fn extract(asked: Asked, body: Body) -> Result<Response, Problem> {
 /// An answer with the archive of a place that a worker sees; `lifts` where nobody else sees it.
 pub(super) async fn archived(
     asked: &Asked,
-    worker: UnixStream,
+    worker: FilesWorker,
     place: Place,
     lifts: bool,
 ) -> Result<Response, Problem> {
@@ -279,7 +279,7 @@ pub(super) async fn archived(
 /// Unpacks a body of at most this many bytes into a place.
 pub(super) async fn unpacked(
     asked: &Asked,
-    worker: UnixStream,
+    worker: FilesWorker,
     place: Place,
     body: Body,
     most: u64,
@@ -289,7 +289,7 @@ pub(super) async fn unpacked(
     unpacked.map_err(|error| fault.take().unwrap_or_else(|| files_problem(error)))
 }
 
-async fn worker(asked: &Asked) -> Result<UnixStream, Problem> {
+async fn worker(asked: &Asked) -> Result<FilesWorker, Problem> {
     asked.sessions.files(asked.client(), asked.id()).await.map_err(problem)
 }
 
