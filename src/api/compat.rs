@@ -1,4 +1,5 @@
 //! Dialects of other systems, so that clients written for those find what they know.
 
 pub mod judge0;
+mod loose;
 pub(super) mod piston;

@@ -29,7 +29,7 @@ mod denials;
 mod learned;
 mod metered;
 mod proxy;
-mod reach;
+pub mod reach;
 mod relay;
 mod resolver;
 mod secrets;

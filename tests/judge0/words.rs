@@ -42,6 +42,15 @@ fn errors_have_judge0s_words_and_codes() {
     let many = json!({"submissions": vec![bash("true"); 21]});
     let told = json!({"error": "number of submissions in a batch should be less than or equal to 20"});
     assert_eq!(post(&service, "/submissions/batch", &many).json(), told);
+    // What is large is read elsewhere, and answered alike.
+    let many = json!({"submissions": vec![with(bash("true"), json!({"stdin": "x".repeat(8192)})); 21]});
+    assert_eq!(post(&service, "/submissions/batch", &many).json(), told);
+    let unknown = json!({"x": vec![json!({"": 0}); 20_000]});
+    assert_eq!(post(&service, "/submissions", &unknown).json(), both);
+    assert_eq!(post(&service, "/submissions", &with(bash("true"), unknown)).status, 201);
+    let broken = format!("{{\"stdin\": \"{}", "x".repeat(100_000));
+    let answer = service.request("POST", "/judge0/submissions", &JSON, &broken);
+    assert_eq!((answer.status, answer.json()), (400, json!({"status": 400, "error": "Bad Request"})));
     // A form is not read, so that no page can send one without asking first.
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let answer = service.request("POST", "/judge0/submissions", &form, "source_code=x&language_id=46");

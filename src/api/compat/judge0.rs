@@ -1,11 +1,12 @@
 //! Judge0 CE 1.13: submissions that are taken, queued, run and kept until somebody asks what became of them.
 //!
-//! [`routes`] has the submissions and [`info`] what is told of the service; [`auth`] says who may ask. A request is
-//! read by [`params`], with [`base64`] and [`archive`]; [`languages`] knows what its language is here, and [`job`]
-//! makes a job of it as of every other request. [`work`] has it run and judged by [`verdict`], [`store`] keeps the
-//! [`record`], [`callback`] tells of its end, and [`render`] writes it down for clients.
+//! [`routes`] has the submissions and [`info`] what is told of the service; [`auth`] says who may ask. [`given`] reads
+//! a request and [`params`] checks it, with [`base64`] and [`archive`]; [`languages`] knows what its language is here,
+//! and [`job`] makes a job of it as of every other request. [`work`] has it run and judged by [`verdict`], [`store`]
+//! keeps the [`record`], [`callback`] tells of its end, and [`render`] writes it down for clients.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,7 @@ mod archive;
 mod auth;
 mod base64;
 mod callback;
+mod given;
 mod info;
 mod job;
 mod languages;
@@ -36,9 +38,11 @@ mod work;
 
 pub use store::StoreError;
 
-use callback::Callbacks;
+use callback::{Callbacks, Target};
 use store::{Keep, Store};
 
+/// Client of what an earlier daemon has left: whose it was is not kept. No client has this name.
+const NOBODY: &str = "";
 /// The version that is spoken.
 const VERSION: &str = "1.13.1";
 
@@ -67,14 +71,15 @@ struct Live {
 }
 
 impl Judge0 {
-    /// Opens the submissions of a directory, or some that are gone with the process. Blocks.
+    /// Opens the submissions of a directory, or some that are gone with the process. `is_own` knows the addresses of
+    /// this host, which are not called. Blocks.
     ///
     /// # Errors
     /// The directory or what is in it can't be used.
-    pub fn open(directory: Option<&Path>) -> Result<Self, StoreError> {
+    pub fn open(directory: Option<&Path>, is_own: fn(IpAddr) -> bool) -> Result<Self, StoreError> {
         let shared = Shared {
             store: Store::open(directory)?,
-            callbacks: Callbacks::new(),
+            callbacks: Callbacks::new(is_own),
             live: Mutex::default(),
             over: Notify::new(),
         };
@@ -93,7 +98,7 @@ impl Judge0 {
         let (own, state) = (self.clone(), state.clone());
         tokio::spawn(async move {
             for submission in left {
-                own.tell(&submission, &state.config()).await;
+                own.tell(&submission, NOBODY, &state.config()).await;
             }
         });
         Ok(())
@@ -135,11 +140,16 @@ impl Judge0 {
         Some(places)
     }
 
-    async fn tell(&self, submission: &record::Submission, config: &Config) {
-        let Some(url) = &submission.details.settings.callback_url else { return };
+    /// Tells the end of a submission of this client's to whoever wants to know.
+    async fn tell(&self, submission: &record::Submission, client: &str, config: &Config) {
+        let url = submission.details.settings.callback_url.as_deref().filter(|_| config.judge0.enable_callbacks);
+        let Some(target) = url.and_then(Target::parse) else { return };
+        let callbacks = &self.shared.callbacks;
+        let turn = callbacks.turn(client).await;
+        // Written only now, so that what waits for its turn is not there twice.
         let body = render::submission(submission, &render::Fields::default(), true, "");
         let body = serde_json::to_vec(&body.unwrap_or_default()).unwrap_or_default();
-        self.shared.callbacks.tell(&submission.token, url, body, config).await;
+        callbacks.tell(&turn, &submission.token, &target, body, config).await;
     }
 }
 

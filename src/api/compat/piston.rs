@@ -21,7 +21,6 @@ mod check;
 mod connect;
 mod execute;
 mod files;
-mod loose;
 mod packages;
 mod stage;
 mod versions;

@@ -1,4 +1,4 @@
-//! The way out: whether there is one to an address, and connections along it.
+//! The way out: whether there is one, which addresses are the host itself, and connections to others.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,38 +16,37 @@ const PROBE_AFTER_S: u32 = 60;
 const PROBE_EVERY_S: u32 = 15;
 const PROBES: u32 = 4;
 
-/// Whether and how an address is reached from the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// It is the host itself.
-    Own,
-    /// There is a route.
-    Out,
-    /// There is none.
-    None,
-}
+/// Addresses that nobody has: they are for documentation (RFC 5737, RFC 3849).
+const NOBODYS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// How an address is reached. No packet is sent: connecting a datagram socket only looks for a route, and for
-/// the address of ours that would be the sender's; connect(2).
-pub(super) fn way_to(address: IpAddr) -> Way {
-    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let probe = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        // The port is of no meaning, but may not be 0.
-        socket.connect((address, 9))?;
-        socket.local_addr()
-    };
-    match probe() {
-        Ok(local) if local.ip() == address => Way::Own,
-        Ok(_) => Way::Out,
-        Err(_) => Way::None,
+/// Whether an address is the host's own, be it one of an interface or one that a route leads to the host. No packet
+/// is sent.
+#[must_use]
+pub fn is_own(address: IpAddr) -> bool {
+    if sender_to(address).is_ok_and(|sender| sender == address) {
+        return true;
     }
+    // The sender to a second address of a network is the first, and that to one of 127.0.0.0/8 is 127.0.0.1. A socket
+    // can be bound to them, and to no other host's; to every address where net.ipv4.ip_nonlocal_bind is set (ip(7)),
+    // which tells nothing then.
+    let takes = |address: IpAddr| UdpSocket::bind((address, 0)).is_ok();
+    takes(address) && !NOBODYS.into_iter().any(|other| other.is_ipv4() == address.is_ipv4() && takes(other))
 }
 
 /// Whether there is a route to the IPv6 internet.
 pub(super) fn has_ipv6() -> bool {
     // The first global unicast address, RFC 4291.
-    way_to(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()) != Way::None
+    sender_to(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1).into()).is_ok()
+}
+
+/// The address of ours from which another is reached. Connecting a datagram socket only looks for a route; connect(2).
+fn sender_to(address: IpAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    // The port is of no meaning, but may not be 0.
+    socket.connect((address, 9))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// Connects from the host.
@@ -81,7 +80,11 @@ mod tests {
 
     #[test]
     fn own_addresses_are_known() {
-        assert_eq!(way_to(Ipv4Addr::LOCALHOST.into()), Way::Own);
-        assert_eq!(way_to(Ipv4Addr::BROADCAST.into()), Way::None);
+        // The second is none from which the host would speak to it.
+        for own in [[127, 0, 0, 1], [127, 5, 6, 7]] {
+            assert!(is_own(own.into()), "{own:?}");
+        }
+        assert!(NOBODYS.into_iter().all(|other| !is_own(other)));
+        assert!(sender_to(Ipv4Addr::BROADCAST.into()).is_err());
     }
 }

@@ -14,7 +14,7 @@ use crate::profile::{AllowList, Host, Name};
 use super::bounds::Bounds;
 use super::denials::{Denials, Flow};
 use super::learned::Table;
-use super::reach::{self, Way};
+use super::reach;
 use super::resolver::Upstream;
 use super::secrets::Secrets;
 use super::{Doors, Refused};
@@ -125,7 +125,7 @@ impl State {
 
     /// Whether a name may resolve to this address.
     pub(super) fn may_have(&self, address: IpAddr) -> bool {
-        !self.policy().is_refused(address) && reach::way_to(address) != Way::Own
+        !self.policy().is_refused(address) && !reach::is_own(address)
     }
 
     /// Whether a connection may be made to where a program wants one, and why.

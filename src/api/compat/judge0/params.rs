@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::api::compat::loose::Scalar;
 use crate::config::judge0::Judge0 as Limits;
 use crate::runtime::Catalogue;
 
 use super::callback::Target;
+use super::given::Given;
 use super::languages::{self, Found, Kind};
 use super::record::{Settings, Texts};
 use super::{archive, base64};
@@ -77,7 +79,7 @@ impl Errors {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(super) fn check(given: &Map<String, Value>, in_base64: bool, held: Held<'_>) -> Result<Checked, Errors> {
+pub(super) fn check(given: &Given, in_base64: bool, held: Held<'_>) -> Result<Checked, Errors> {
     let mut errors = Errors::default();
     let mut read = Read { given, errors: &mut errors };
     let texts = Texts {
@@ -213,7 +215,7 @@ fn words(field: &str, text: Option<&str>, errors: &mut Errors) -> Vec<String> {
 
 /// Reads fields of a request, and notes what is wrong with them.
 struct Read<'a> {
-    given: &'a Map<String, Value>,
+    given: &'a Given,
     errors: &'a mut Errors,
 }
 
@@ -221,10 +223,10 @@ impl Read<'_> {
     /// A field as text. What is neither text nor number nor truth counts as absent.
     fn text(&self, field: &str) -> Option<String> {
         match self.given.get(field)? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(truth) => Some(truth.to_string()),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
+            Scalar::Text(text) => Some(text.clone()),
+            Scalar::Number(number) => Some(number.to_string()),
+            Scalar::Bool(truth) => Some(truth.to_string()),
+            Scalar::Nothing | Scalar::Compound => None,
         }
     }
 
@@ -295,7 +297,7 @@ impl Read<'_> {
     /// A number within its range; the usual one where there is none.
     fn number(&mut self, field: &str, usual: f64, range: Range) -> f64 {
         let given = match self.given.get(field) {
-            Some(Value::Bool(_)) => Some(None),
+            Some(Scalar::Bool(_)) => Some(None),
             _ => self.text(field).filter(|text| !text.trim().is_empty()).map(|text| text.trim().parse::<f64>().ok()),
         };
         let number = match given {

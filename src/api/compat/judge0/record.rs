@@ -179,8 +179,36 @@ impl Texts {
         ]
     }
 
+    /// Forgets what was sent; what was printed stays.
+    pub(super) fn forget_sent(&mut self) {
+        let Self { stdout, stderr, compile_output, .. } = std::mem::take(self);
+        *self = Self { stdout, stderr, compile_output, ..Self::default() };
+    }
+
     /// Their bytes together.
     pub(super) fn bytes(&self) -> u64 {
         self.as_array().into_iter().flatten().map(|text| text.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_can_be_forgotten() {
+        let text = |text: &str| Some(text.as_bytes().to_vec());
+        let mut texts = Texts {
+            source_code: text("a"),
+            stdin: text("b"),
+            expected_output: text("c"),
+            additional_files: text("d"),
+            stdout: text("e"),
+            stderr: text("f"),
+            compile_output: text("g"),
+        };
+        texts.forget_sent();
+        let printed = [Some(&b"e"[..]), Some(&b"f"[..]), Some(&b"g"[..])];
+        assert_eq!(texts.as_array(), [None, None, None, None, printed[0], printed[1], printed[2]]);
     }
 }

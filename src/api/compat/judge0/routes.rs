@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use hyper::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::api::body;
+use crate::api::body::{self, Held};
 use crate::api::memory::{Full, Share};
 use crate::api::negotiate;
 use crate::api::problem::Problem;
@@ -21,6 +21,7 @@ use crate::config::clients::Quota;
 use crate::profile::Network;
 use crate::runtime::Catalogue;
 
+use super::given::{Batch, Given};
 use super::job::{self, Prepared};
 use super::params::{self, Errors};
 use super::record::{Details, Status, Submission};
@@ -55,8 +56,8 @@ async fn create_one(asked: Asked, body: Body) -> Result<Response, Response> {
     }
     let mut places = places(&asked, 1)?;
     let fields = fields(&asked)?;
-    let (body, share) = read(&asked, body).await?;
-    let prepared = prepare(&asked, vec![body], share).await?;
+    let (given, share) = read(&asked, body, Given::parse).await?;
+    let prepared = prepare(&asked, vec![given], share).await?;
     let (Some(prepared), Some(place)) = (prepared.into_iter().next(), places.pop()) else {
         return Err(reply::rails(StatusCode::INTERNAL_SERVER_ERROR));
     };
@@ -87,16 +88,11 @@ async fn create_several(asked: Asked, body: Body) -> Result<Response, Response> 
     if !settings.enable_batched_submissions {
         return Err(reply::error(StatusCode::BAD_REQUEST, "batched submissions are not allowed"));
     }
-    let (mut body, share) = read(&asked, body).await?;
-    let given = match body.remove("submissions") {
-        Some(Value::Array(given)) => given,
-        _ => Vec::new(),
-    };
-    let mut places = places(&asked, given.len().max(1))?;
-    batch_size(&asked, given.len())?;
-    // What is no object says nothing.
-    let given = given.into_iter().map(|one| if let Value::Object(one) = one { one } else { Map::new() }).collect();
-    let prepared = prepare(&asked, given, share).await?;
+    let most = usize::try_from(settings.max_submission_batch_size).unwrap_or(usize::MAX);
+    let (batch, share) = read(&asked, body, move |text| Batch::parse(text, most)).await?;
+    let mut places = places(&asked, batch.count.max(1))?;
+    batch_size(&asked, batch.count)?;
+    let prepared = prepare(&asked, batch.kept, share).await?;
     let (mut answers, mut ready) = (Vec::with_capacity(prepared.len()), Vec::new());
     for one in prepared {
         match (one, places.pop()) {
@@ -250,16 +246,16 @@ impl Refusal {
 /// Reads and checks what was sent, on another thread where that is much.
 async fn prepare(
     asked: &Asked,
-    given: Vec<Map<String, Value>>,
+    given: Vec<Given>,
     share: Share,
 ) -> Result<Vec<Result<Ready, Refusal>>, Response> {
     let (config, state, in_base64) = (Arc::clone(&asked.config), asked.state.clone(), asked.in_base64());
     let quota = asked.quota()?;
     // An archive is far more work than its size tells.
-    let is_large = share.bytes() > LARGE_BODY || given.iter().any(|one| one.contains_key("additional_files"));
+    let is_large = share.bytes() > LARGE_BODY || given.iter().any(|one| one.get("additional_files").is_some());
     let share = Arc::new(share);
     let work = move || {
-        let one = |given: &Map<String, Value>| {
+        let one = |given: &Given| {
             // Whoever notes what a self-test found waits for one submission at most.
             let mut ready = prepare_one(given, in_base64, &config, &state.runtimes(), &quota)?;
             // Archives grow; what they grow to is held until the end, once here and once by the run.
@@ -279,7 +275,7 @@ async fn prepare(
 }
 
 fn prepare_one(
-    given: &Map<String, Value>,
+    given: &Given,
     in_base64: bool,
     config: &Config,
     catalogue: &Catalogue,
@@ -336,20 +332,32 @@ async fn begin(asked: &Asked, ready: Vec<(Ready, Place)>) -> Result<Vec<(String,
     begun.map_err(|error| broken(&error))
 }
 
-/// The object of a body; nothing where it is not declared to be JSON, as there.
-async fn read(asked: &Asked, body: Body) -> Result<(Map<String, Value>, Share), Response> {
+/// What a body says, as far as `parse` keeps it; nothing where it is not declared to be JSON, as there.
+async fn read<T: Default + Send + 'static>(
+    asked: &Asked,
+    body: Body,
+    parse: impl FnOnce(&[u8]) -> serde_json::Result<T> + Send + 'static,
+) -> Result<(T, Share), Response> {
     let most = asked.config.service.body_bytes;
     let share = asked.state.memory.share(&asked.quota()?.client);
     let held = body::read(body, most, share).await.map_err(|problem| reply::problem(&problem))?;
     asked.state.metrics.received(held.bytes.len());
     if negotiate::must_be_json(&asked.headers).is_err() || held.bytes.trim_ascii().is_empty() {
-        return Ok((Map::new(), held.share));
+        return Ok((T::default(), held.share));
     }
-    match serde_json::from_slice(&held.bytes) {
-        Ok(Value::Object(object)) => Ok((object, held.share)),
-        Ok(_) => Ok((Map::new(), held.share)),
-        Err(_) => Err(reply::rails(StatusCode::BAD_REQUEST)),
-    }
+    let is_large = held.bytes.len() > LARGE_BODY;
+    // The share goes along: whoever hangs up meanwhile leaves the bytes where they are.
+    let parse = move || {
+        let Held { bytes, share } = held;
+        parse(&bytes).map(|given| (given, share))
+    };
+    let parsed = if is_large {
+        let failed = |_| reply::rails(StatusCode::INTERNAL_SERVER_ERROR);
+        tokio::task::spawn_blocking(parse).await.map_err(failed)?
+    } else {
+        parse()
+    };
+    parsed.map_err(|_| reply::rails(StatusCode::BAD_REQUEST))
 }
 
 fn places(asked: &Asked, count: usize) -> Result<Vec<Place>, Response> {

@@ -33,6 +33,16 @@ pub(super) struct Work {
     pub(super) shares: Vec<Arc<Share>>,
 }
 
+/// What is left of it when it is over.
+struct Told {
+    judge0: Judge0,
+    state: State,
+    quota: Arc<Quota>,
+    /// Without what was sent.
+    submission: Submission,
+    place: Place,
+}
+
 /// What one run came to.
 enum Run {
     /// It was judged, with what the compiler said and what it printed.
@@ -47,17 +57,26 @@ impl Work {
     /// Carries it to its end. `over` is dropped as soon as what became of it is written down.
     pub(super) async fn carry_out(mut self, over: tokio::sync::oneshot::Sender<()>) {
         let finished = self.all_runs().await;
-        self.shares.clear();
         if finished {
             let now = now_ms();
             (self.submission.finished_at, self.submission.details.updated_at) = (Some(now), Some(now));
             self.write().await;
         }
+        let mut told = self.let_go();
         drop(over);
-        self.place.over();
+        told.place.over();
         if finished {
-            self.judge0.tell(&self.submission, &self.state.config()).await;
+            told.judge0.tell(&told.submission, &told.quota.client, &told.state.config()).await;
         }
+    }
+
+    /// Lets go of what is large, and then gives its share of memory back: whoever is told may take long to answer.
+    fn let_go(self) -> Told {
+        let Self { judge0, state, quota, mut submission, prepared, place, shares, client: _ } = self;
+        drop(prepared);
+        submission.texts.forget_sent();
+        drop(shares);
+        Told { judge0, state, quota, submission, place }
     }
 
     /// Whether it is over.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::loose::{Fields, List, Scalar};
+use crate::api::compat::loose::{Fields, List, Scalar};
 use crate::api::fields;
 use crate::api::problem::{Kind, Problem};
 
@@ -76,7 +76,7 @@ mod tests {
     fn fields_of_the_wrong_kind_do_not_end_the_reading() {
         let asked: Asked =
             parse(br#"{"language": 3, "files": [null, "x", {"content": "y"}], "other": {"a": [1]}}"#).unwrap();
-        assert_eq!(asked.language, Scalar::Number(3.0));
+        assert_eq!(asked.language, Scalar::Number(3.into()));
         let List::Items(files, 3) = asked.files else { panic!() };
         assert_eq!(files[2].0.content, Scalar::Text("y".to_owned()));
         assert_eq!(files[0].0.content, Scalar::Nothing);

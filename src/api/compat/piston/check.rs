@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::asked::Asked;
 use super::files::{self, clipped, refused};
-use super::loose::{List, Scalar};
 use super::versions;
+use crate::api::compat::loose::{List, Scalar};
 use crate::api::problem::Problem;
 use crate::api::request::{self, Accepted, none_uploaded};
 use crate::api::wire::RunRequest;
@@ -166,7 +166,7 @@ fn value(
     if given.is_falsy() {
         return Ok(configured);
     }
-    let Scalar::Number(value) = *given else {
+    let Some(value) = given.number() else {
         return Err(refused(format!("If specified, {name} must be a number")));
     };
     if value < 0.0 {

@@ -9,7 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::asked::File;
-use super::loose::{Fields, List, Scalar};
+use crate::api::compat::loose::{Fields, List, Scalar};
 use crate::api::problem::Problem;
 use crate::api::wire::FileRequest;
 use crate::plan::FilePath;

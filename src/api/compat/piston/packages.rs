@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::asked::{Package, parse};
 use super::files::clipped;
-use super::loose::Scalar;
 use super::{Refusal, execute, versions};
 use crate::api::client::known;
+use crate::api::compat::loose::Scalar;
 use crate::api::{Client, State};
 use crate::config::piston::Packages;
 use crate::runtime::Health;

@@ -9,7 +9,8 @@ fn with(config: &str, given: &Value, in_base64: bool) -> Result<Checked, Value> 
     let config = Config::parse(config).unwrap();
     let catalogue = config.catalogue(None, &|_| true).unwrap();
     let held = Held { limits: &config.judge0, catalogue: &catalogue, has_network: false, input_files: 1000 };
-    check(given.as_object().unwrap(), in_base64, held).map_err(|errors| errors.json())
+    let given = Given::parse(given.to_string().as_bytes()).unwrap();
+    check(&given, in_base64, held).map_err(|errors| errors.json())
 }
 
 fn errors(given: &Value) -> Value {
@@ -44,6 +45,9 @@ fn ids_out_of_range_do_not_exist() {
         (json!(99_999_999_999_u64), "99999999999"),
         (json!("x"), "x"),
         (json!(71.5), "71.5"),
+        (json!(71.0), "71.0"),
+        (json!(u64::MAX), "18446744073709551615"),
+        (json!(1e300), "1e+300"),
     ] {
         let expected = json!({"language_id": [format!("language with id {told} doesn't exist")]});
         assert_eq!(errors(&json!({"source_code": "x", "language_id": id})), expected);

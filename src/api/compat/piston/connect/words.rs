@@ -5,8 +5,8 @@ use futures_util::stream::SplitStream;
 use nix::sys::signal::Signal;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::api::compat::loose::Scalar;
 use crate::api::compat::piston::asked::{Said, parse};
-use crate::api::compat::piston::loose::Scalar;
 use crate::api::compat::piston::message;
 use crate::api::websocket::Socket;
 

@@ -1,4 +1,4 @@
-//! Values whose kind is looked at later. Piston refuses fields one by one and in its own words, so a field of
+//! Values whose kind is looked at later. Other systems refuse fields one by one and in their own words, so a field of
 //! another kind than it should have must not end the reading; what it has is not kept.
 
 use std::fmt;
@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
 
 /// Most items of a list that are kept; the others are counted. An item may take much more memory than it has bytes.
 const KEPT: usize = 16 << 10;
@@ -18,7 +19,7 @@ pub(super) enum Scalar {
     #[default]
     Nothing,
     Bool(bool),
-    Number(f64),
+    Number(Number),
     Text(String),
     /// A list or an object.
     Compound,
@@ -30,9 +31,17 @@ impl Scalar {
         match self {
             Self::Nothing => true,
             Self::Bool(value) => !value,
-            Self::Number(value) => *value == 0.0,
+            Self::Number(value) => value.as_f64() == Some(0.0),
             Self::Text(value) => value.is_empty(),
             Self::Compound => false,
+        }
+    }
+
+    /// The number that it is.
+    pub(super) fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(value) => value.as_f64(),
+            _ => None,
         }
     }
 }
@@ -49,6 +58,10 @@ pub(super) enum List<T> {
     Other,
 }
 
+/// Reads a list of which at most so many items are kept.
+#[derive(Debug)]
+pub(super) struct AtMost<T>(usize, PhantomData<T>);
+
 /// The fields of an object; none of them where it is no object.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields<T>(pub(super) T);
@@ -61,13 +74,38 @@ impl<'de> Deserialize<'de> for Scalar {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ListVisitor(PhantomData))
+        AtMost::new(KEPT).deserialize(deserializer)
+    }
+}
+
+impl<T> AtMost<T> {
+    pub(super) fn new(most: usize) -> Self {
+        Self(most, PhantomData)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for AtMost<T> {
+    type Value = List<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<List<T>, D::Error> {
+        deserializer.deserialize_any(ListVisitor(self))
     }
 }
 
 impl<'de, T: DeserializeOwned + Default> Deserialize<'de> for Fields<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldsVisitor(PhantomData))
+        Self::read_by(PhantomData, deserializer)
+    }
+}
+
+impl<T: Default> Fields<T> {
+    /// Reads them by what knows how.
+    pub(super) fn read_by<'de, S, D>(seed: S, deserializer: D) -> Result<Self, D::Error>
+    where
+        S: DeserializeSeed<'de, Value = T>,
+        D: Deserializer<'de>,
+    {
+        deserializer.deserialize_any(FieldsVisitor(seed))
     }
 }
 
@@ -109,15 +147,16 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(value as f64))
+        Ok(Scalar::Number(value.into()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(value as f64))
+        Ok(Scalar::Number(value.into()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(value))
+        // JSON has no number that is not finite.
+        Ok(Number::from_f64(value).map_or(Scalar::Nothing, Scalar::Number))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
@@ -139,7 +178,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-struct ListVisitor<T>(PhantomData<T>);
+struct ListVisitor<T>(AtMost<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     type Value = List<T>;
@@ -156,7 +195,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List<T>, A::Error> {
         let mut kept = Vec::new();
-        while kept.len() < KEPT {
+        while kept.len() < self.0.0 {
             match items.next_element()? {
                 Some(item) => kept.push(item),
                 None => {
@@ -175,28 +214,32 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-struct FieldsVisitor<T>(PhantomData<T>);
+struct FieldsVisitor<S>(S);
 
-impl<'de, T: DeserializeOwned + Default> Visitor<'de> for FieldsVisitor<T> {
-    type Value = Fields<T>;
+impl<'de, S> Visitor<'de> for FieldsVisitor<S>
+where
+    S: DeserializeSeed<'de>,
+    S::Value: Default,
+{
+    type Value = Fields<S::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Fields<T>, E> {
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Fields::default())
     }
 
     otherwise!(Fields::default(); visit_bool: bool, visit_u64: u64, visit_i64: i64, visit_f64: f64, visit_str: &str);
 
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Fields<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
         drained(items)?;
         Ok(Fields::default())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Fields<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(entries)).map(Fields)
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        self.0.deserialize(MapAccessDeserializer::new(entries)).map(Fields)
     }
 }
 
@@ -209,8 +252,8 @@ mod tests {
         for (json, scalar) in [
             ("null", Scalar::Nothing),
             ("true", Scalar::Bool(true)),
-            ("-1", Scalar::Number(-1.0)),
-            ("0.5", Scalar::Number(0.5)),
+            ("-1", Scalar::Number((-1).into())),
+            ("0.5", Scalar::Number(Number::from_f64(0.5).unwrap())),
             ("\"a\\n\"", Scalar::Text("a\n".to_owned())),
             ("[1, [2], {}]", Scalar::Compound),
             (r#"{"a": {"b": []}}"#, Scalar::Compound),
@@ -218,7 +261,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Scalar>(json).unwrap(), scalar);
         }
         let list: List<Scalar> = serde_json::from_str("[1, null]").unwrap();
-        assert_eq!(list, List::Items(vec![Scalar::Number(1.0), Scalar::Nothing], 2));
+        assert_eq!(list, List::Items(vec![Scalar::Number(1.into()), Scalar::Nothing], 2));
         for json in ["1", "\"a\"", "false", "{}"] {
             assert_eq!(serde_json::from_str::<List<Scalar>>(json).unwrap(), List::Other);
         }
@@ -229,6 +272,9 @@ mod tests {
         let json = serde_json::to_string(&vec![1; KEPT + 5]).unwrap();
         let List::Items(kept, count) = serde_json::from_str::<List<Scalar>>(&json).unwrap() else { panic!() };
         assert_eq!((kept.len(), count), (KEPT, KEPT + 5));
+        let mut reader = serde_json::Deserializer::from_str("[1, 2, 3]");
+        let list: List<Scalar> = AtMost::new(1).deserialize(&mut reader).unwrap();
+        assert_eq!(list, List::Items(vec![Scalar::Number(1.into())], 3));
     }
 
     #[test]
