@@ -27,9 +27,30 @@ pub(super) enum Way {
     None,
 }
 
-/// How an address is reached. No packet is sent: connecting a datagram socket only looks for a route, and for
-/// the address of ours that would be the sender's; connect(2).
+/// How an address is reached. No packet is sent.
 pub(super) fn way_to(address: IpAddr) -> Way {
+    match is_own(address) {
+        Ok(false) => route_to(address),
+        // What can't be told is taken for the host's.
+        Ok(true) => Way::Own,
+        Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => Way::None,
+        Err(_) => Way::Own,
+    }
+}
+
+/// Whether it is an address of the host's, any of all that a device has: a socket can be bound to these alone; bind(2),
+/// EADDRNOTAVAIL. Where the host lets others be bound (ip_nonlocal_bind) all are taken for its own.
+fn is_own(address: IpAddr) -> io::Result<bool> {
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Connecting a datagram socket only looks for a route, and for the address of ours that would be the sender's;
+/// connect(2). That is the address itself where a route of the host's leads to it that is no address of a device.
+fn route_to(address: IpAddr) -> Way {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let probe = || {
         let socket = UdpSocket::bind((any, 0))?;
@@ -82,6 +103,9 @@ mod tests {
     #[test]
     fn own_addresses_are_known() {
         assert_eq!(way_to(Ipv4Addr::LOCALHOST.into()), Way::Own);
-        assert_eq!(way_to(Ipv4Addr::BROADCAST.into()), Way::None);
+        // None of a device's, but the host would take it: 127.0.0.0/8 is a route of its own.
+        assert_eq!(way_to(Ipv4Addr::new(127, 1, 2, 3).into()), Way::Own);
+        assert_eq!(way_to(Ipv4Addr::BROADCAST.into()), Way::Own);
+        assert_ne!(way_to(Ipv4Addr::new(198, 51, 100, 1).into()), Way::Own);
     }
 }
