@@ -9,7 +9,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::registries::{OTHER, REGISTRY, Registries};
+use common::registries::{OTHER, REGISTRY, Registries, SECOND_PORT};
 use common::sessions::{Events, Session, create, printed, try_create};
 use common::{Service, merge, wait_for};
 use serde_json::{Value, json};
@@ -309,6 +309,64 @@ fn failures_are_answers_in_time() {
     assert_eq!(result["prepare"]["status"], "disk_exceeded", "{result:#}");
     assert_eq!(files(&service), 0);
     assert_eq!(stdout(&service.run(&python(&["greeting"], "import greeting; print(1)"))), "1\n");
+}
+
+#[test]
+fn a_set_that_lacks_what_could_not_be_had_is_nobodys() {
+    let Some(registries) = Registries::open() else { return };
+    let service = service(&registries);
+    let hash = |file: &str| registries.hash(file);
+    let package = json!({"name": "x", "dependencies": {"partial": "1"}});
+    let lock = json!({"name": "x", "lockfileVersion": 3, "requires": true, "packages": {
+        "": package,
+        "node_modules/partial": {"version": "1.0.0", "integrity": hash("partial-1.0.0.tgz"),
+            "optionalDependencies": {"extra": "1"}},
+        "node_modules/extra": {"version": "1.0.0", "integrity": hash("extra-1.0.0.tgz"), "optional": true},
+    }});
+    let locked = json!({"npm": {"package": package.to_string(), "lock": lock.to_string()}});
+    let source = "console.log(require('partial').extra)";
+    let both = [npm(&["partial"], source), job("javascript", &locked, source)];
+    // npm itself goes on without an optional package, and exits with 0.
+    let result = service.run(&both[0]);
+    assert_eq!((&result["status"], &result["run"]), (&json!("prepare_failed"), &Value::Null), "{result:#}");
+    assert_eq!((&result["prepare"]["status"], &result["prepare"]["exit_code"]), (&json!("nonzero_exit"), &Value::Null));
+    let reason = result["prepare"]["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("{REGISTRY}:{SECOND_PORT}")), "{reason}");
+    assert_eq!(files(&service), 0);
+    registries.begin_at_second_port();
+    for job in both {
+        for cached in [false, true] {
+            let result = service.run(&job);
+            assert_eq!((stdout(&result), &result["prepare"]["cached"]), ("there\n", &json!(cached)), "{result:#}");
+        }
+    }
+}
+
+#[test]
+fn what_an_installer_made_that_was_replaced_meanwhile_is_nobodys() {
+    let Some(registries) = Registries::open() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let [uv, kept, next] = ["uv", "kept", "next"].map(|name| directory.path().join(name));
+    for copy in [&uv, &next] {
+        std::fs::copy(common::registries::tool("uv").unwrap(), copy).unwrap();
+    }
+    std::fs::hard_link(&uv, &kept).unwrap();
+    let service = service_with(&registries, json!({"dependencies": {"python": {"tool": &uv}}}));
+    registries.hold(".whl");
+    let body = python(&["greeting==1.0"], "import greeting; print(greeting.VERSION)");
+    let answer = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| service.post(&body));
+        wait_for("the registry to be asked", || registries.asked(".whl") > 0);
+        std::fs::rename(&next, &uv).unwrap();
+        registries.let_go();
+        asking.join().unwrap()
+    });
+    assert_eq!((answer.status, files(&service)), (500, 0), "{:#}", answer.json());
+    // The one that the key stands for is back, and nothing is under that key.
+    std::fs::rename(&kept, &uv).unwrap();
+    let result = service.run(&body);
+    assert_eq!((stdout(&result), &result["prepare"]["cached"]), ("1.0\n", &json!(false)));
 }
 
 #[test]

@@ -15,9 +15,10 @@ use crate::cache::Claim;
 use crate::cache::entry::Entry;
 use crate::cache::key::{self, Ingredients, Key, Stamp};
 use crate::cache::trees::{Tree, Trees};
-use crate::job::{Install, Stage, StageResult, Status};
+use crate::job::{DenialReason, DeniedFlow, Install, Stage, StageResult, Status};
 use crate::plan::tree::{self, LINK_BYTES, NoTree, PART_BYTES, TreeAt};
 use crate::plan::{Archive, Omission, PATH_BYTES, PATH_DEPTH, Wanted};
+use crate::profile::Network;
 
 /// Most time that handing a tree out may take: init gives up not much later.
 const TIME: Duration = Duration::from_secs(12);
@@ -115,6 +116,10 @@ impl Drive<'_> {
         if result.status != Status::Ok {
             return Ok((result, false));
         }
+        if let Some(reason) = missed(install, &result) {
+            (result.status, result.exit_code, result.reason) = (Status::NonzeroExit, None, Some(reason));
+            return Ok((result, false));
+        }
         let tree = match self.collect_tree(install).await? {
             Ok(tree) => tree,
             Err(error) => {
@@ -133,13 +138,14 @@ impl Drive<'_> {
             files: Archive { files: Vec::new() },
             tree,
         });
-        trees.show(key, &entry).await.map_err(no_room)?;
-        // An installer that was replaced meanwhile is not the one that the key stands for.
+        // Before anybody sees it: under this key everybody would get what another installer has made.
         let install = Arc::clone(install);
         let unchanged = tokio::task::spawn_blocking(move || stamps_of(&install).is_some_and(|now| now == stamps));
-        if let Some(claim) = claim
-            && unchanged.await.unwrap_or(false)
-        {
+        if !unchanged.await.unwrap_or(false) {
+            return Err(Fault::Internal("what installs packages, or the runtime, was replaced meanwhile".to_owned()));
+        }
+        trees.show(key, &entry).await.map_err(no_room)?;
+        if let Some(claim) = claim {
             claim.keep_shared(entry);
         }
         Ok((result, true))
@@ -202,6 +208,25 @@ impl Drive<'_> {
         let checked = tokio::task::spawn_blocking(move || tree::parts(&bytes).map(drop).map(|()| bytes));
         checked.await.map_err(|error| Fault::Internal(error.to_string()))
     }
+}
+
+/// What an installer did not get though it was to have it. One that goes on without, as `npm` does without an optional
+/// package, leaves a set that is not what the key stands for.
+fn missed(install: &Install, result: &StageResult) -> Option<String> {
+    if let Some(error) = &result.network_error {
+        return Some(format!("it had no network: {error}"));
+    }
+    let Network::Allow(list) = &install.policy.network else { return None };
+    let is_missed = |flow: &&DeniedFlow| match flow.reason {
+        // Programs go on to the address of IPv4, and where that fails too it is told by itself.
+        DenialReason::Unreachable => !(flow.name.is_some() && flow.address.is_some_and(|address| address.is_ipv6())),
+        DenialReason::Certificate => true,
+        // Where there is a bound on bytes a second, it is told of what was only slowed down.
+        DenialReason::Bound => list.bytes_per_second.is_none(),
+        DenialReason::NotListed | DenialReason::Private | DenialReason::Port | DenialReason::Misdirected => false,
+    };
+    let flow = result.flows.iter().find(is_missed)?;
+    Some(format!("what was installed may lack something: {flow}"))
 }
 
 /// Why packages can't be shown to sandboxes: for the client to try again where others are in the way.

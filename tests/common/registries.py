@@ -114,7 +114,7 @@ for name, files in python.items():
     put(f"simple/{name}/index.html", f"<!DOCTYPE html><html><body>{links}</body></html>".encode())
 
 
-def npm(name, versions):
+def npm(name, versions, port=""):
     described = {}
     for version, (files, package) in versions.items():
         package = {"name": name, "version": version, **package}
@@ -123,7 +123,7 @@ def npm(name, versions):
         put(f"npm/{name}/-/{base}-{version}.tgz", content)
         integrity = "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
         put(f"hashes/{base}-{version}.tgz", integrity.encode())
-        dist = {"tarball": f"http://{host}/npm/{name}/-/{base}-{version}.tgz", "integrity": integrity, "shasum": hashlib.sha1(content).hexdigest()}
+        dist = {"tarball": f"http://{host}{port}/npm/{name}/-/{base}-{version}.tgz", "integrity": integrity, "shasum": hashlib.sha1(content).hexdigest()}
         described[version] = {**package, "dist": dist, "hasInstallScript": "scripts" in package}
     latest = sorted(versions)[-1]
     put(f"npm/{name}/index.json", json.dumps({"name": name, "dist-tags": {"latest": latest}, "versions": described}).encode())
@@ -133,3 +133,6 @@ plain = lambda version: ({"index.js": f'exports.version = "{version}";\n', "cli.
 npm("greeter", {version: plain(version) for version in ("4.0.0", "4.2.0", "5.0.0")})
 npm("@scope/leaf", {"1.0.0": ({"index.js": 'exports.leaf = require("greeter").version;\n'}, {"dependencies": {"greeter": "^4"}})})
 npm("built", {"1.0.0": ({"install.js": INSTALL, "index.js": 'module.exports = require("./found.json");\n'}, {"scripts": {"postinstall": "node install.js"}})})
+# What goes on without another, whose archive is at the second port.
+npm("partial", {"1.0.0": ({"index.js": 'try { exports.extra = require("extra").is; } catch { exports.extra = "absent"; }\n'}, {"optionalDependencies": {"extra": "1"}})})
+npm("extra", {"1.0.0": ({"index.js": 'exports.is = "there";\n'}, {})}, ":82")

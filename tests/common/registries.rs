@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,8 @@ use super::{internet, skip};
 /// Where the registries are, and a server that nothing may reach.
 pub const REGISTRY: &str = "198.35.26.96";
 pub const OTHER: &str = "198.35.26.97";
+/// Where the registry has the archives of some packages, once it is told to.
+pub const SECOND_PORT: u16 = 82;
 
 /// Both registries.
 pub struct Registries {
@@ -27,6 +29,8 @@ struct State {
     /// What is not answered for the time being: paths that have this in them.
     held: Mutex<Option<String>>,
     let_go: Condvar,
+    /// Has a second server of the registry begin to listen.
+    second: Mutex<Option<mpsc::Sender<mpsc::Sender<()>>>>,
 }
 
 impl Registries {
@@ -52,6 +56,15 @@ impl Registries {
                 let (served, serving) = (Arc::clone(&served), serving.clone());
                 std::thread::spawn(move || serve(&listener, &served, &serving));
             }
+            let (second, begin) = mpsc::channel::<mpsc::Sender<()>>();
+            *served.second.lock().unwrap() = Some(second);
+            // Nobody listens there before, and whoever connects is refused.
+            std::thread::spawn(move || {
+                let Ok(listening) = begin.recv() else { return };
+                let listener = TcpListener::bind((REGISTRY, SECOND_PORT)).unwrap();
+                listening.send(()).unwrap();
+                serve(&listener, &served, &serving);
+            });
         });
         if !leads {
             return None;
@@ -64,7 +77,7 @@ impl Registries {
         json!({
             "profiles": {"packages": {
                 "title": "Installs packages.",
-                "network": {"allow": [{"cidr": format!("{REGISTRY}/32"), "ports": [80]}]},
+                "network": {"allow": [{"cidr": format!("{REGISTRY}/32"), "ports": [80, SECOND_PORT]}]},
                 "seccomp": "default", "denied_syscall": "error",
                 "compile": limits(), "run": limits(), "maximum": limits(),
             }},
@@ -89,6 +102,13 @@ impl Registries {
     pub fn let_go(&self) {
         *self.state.held.lock().unwrap() = None;
         self.state.let_go.notify_all();
+    }
+
+    /// Has the registry be reached at its second port, from now on.
+    pub fn begin_at_second_port(&self) {
+        let (listening, listens) = mpsc::channel();
+        self.state.second.lock().unwrap().take().unwrap().send(listening).unwrap();
+        listens.recv().unwrap();
     }
 
     /// The hash of a file.

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
 
 use hickory_proto::rr::RecordType;
 
-use crate::ground::{FIRST, Ground, HOST, PRIVATE, SECOND, echo, echoes, serve};
+use crate::ground::{FIRST, Ground, HOST, PATIENCE, PRIVATE, SECOND, echo, echoes, serve};
 use crate::name_server::NameServer;
-use crate::uplink::Uplink;
+use crate::uplink::{Uplink, list};
 
 const POLICY: &str = r#"{"allow": [
     {"domain": "a.example", "ports": [7, 80, 81]},
@@ -142,6 +143,62 @@ fn plain_requests_are_sent_on_without_what_is_between_neighbours() {
     let mut start = [0; 12];
     stream.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"HTTP/1.1 403");
+    uplink.stop();
+}
+
+#[test]
+fn a_policy_that_is_taken_back_ends_a_plain_request() {
+    const PART: &[u8] = b"5\r\nhello\r\n";
+    let (ground, _server) = ground();
+    // Hands out each connection whose request has come, for the test to answer it.
+    let (given, streams) = mpsc::channel();
+    serve(ground.internet.listen(&format!("{FIRST}:81")), move |stream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap_or(0) > 0 {}
+        given.send(stream).unwrap();
+    });
+    let uplink = Uplink::start(&ground, POLICY);
+    let ask = || {
+        let mut inside = ground.sandbox.connect("127.0.0.1:2").unwrap();
+        inside.write_all(b"GET http://a.example:81/ HTTP/1.1\r\nHost: a.example:81\r\n\r\n").unwrap();
+        (inside, streams.recv_timeout(PATIENCE).unwrap())
+    };
+    let begin = || {
+        let (mut inside, mut outside) = ask();
+        outside.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        outside.write_all(PART).unwrap();
+        let mut reader = BufReader::new(inside.try_clone().unwrap());
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let mut part = [0; PART.len()];
+        reader.read_exact(&mut part).unwrap();
+        assert_eq!(part, PART);
+        assert!(reader.buffer().is_empty());
+        inside.flush().unwrap();
+        (inside, outside)
+    };
+    let (mut inside, mut outside) = begin();
+    let (mut waiting, mut silent) = ask();
+    // Another that allows it still: it goes on.
+    uplink.launcher.set(list(r#"{"allow": [{"domain": "a.example", "ports": [81]}]}"#)).unwrap();
+    outside.write_all(PART).unwrap();
+    let mut part = [0; PART.len()];
+    inside.read_exact(&mut part).unwrap();
+    assert_eq!(part, PART);
+    uplink.launcher.set(list(r#"{"allow": [{"domain": "a.example", "ports": [80]}]}"#)).unwrap();
+    // On both sides, without the chunk that would have a program take the part for the whole.
+    for stream in [&mut outside, &mut inside, &mut silent] {
+        let read = stream.read(&mut [0; 16]);
+        let is_reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        assert!(read.as_ref().map_or_else(is_reset, |read| *read == 0), "{read:?}");
+    }
+    // Where no answer had begun there is one that says so.
+    let mut start = [0; 12];
+    waiting.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 502");
     uplink.stop();
 }
 

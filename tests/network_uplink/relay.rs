@@ -88,6 +88,40 @@ fn what_is_never_reached_is_not_by_a_listed_network_either() {
 }
 
 #[test]
+fn every_address_of_the_host_is_its_own() {
+    let (ground, server) = ground();
+    // The kernel takes the first of a prefix as the sender's, whichever of them is asked for.
+    for address in ["198.35.26.3/24", "198.35.26.4/32"] {
+        ground.host.ip(&format!("addr add {address} dev wire0"));
+    }
+    ground.host.ip("-6 addr add 2620:0:860::3/64 dev wire0 nodad");
+    ground.host.ip("route add local 198.35.26.64/28 dev lo");
+    ground.internet.ip("addr add 198.35.26.5/32 dev lo");
+    let own = [HOST, "198.35.26.3", "198.35.26.4", "198.35.26.65", "2620:0:860::2", "2620:0:860::3"];
+    server.has("own.example", &own[..4]);
+    server.has("own.example", &own[4..]);
+    let own_and_others = r#"{"allow": [
+        {"domain": "own.example", "ports": [7]}, {"cidr": "198.35.26.0/24", "ports": [7]},
+        {"cidr": "2620:0:860::/48", "ports": [7, 7777]}
+    ]}"#;
+    serve(ground.host.listen("[::]:7777"), echo);
+    let uplink = Uplink::start(&ground, own_and_others);
+    assert!(ask(&ground, "own.example", RecordType::A).answers.is_empty());
+    assert!(ask(&ground, "own.example", RecordType::AAAA).answers.is_empty());
+    for host in own {
+        assert!(ground.sandbox.is_reset(&at(host, if host.contains(':') { 7777 } else { 7 })), "{host}");
+    }
+    let denied = uplink.launcher.denied_in_words();
+    assert!(denied.len() == 2 * own.len() && denied.iter().all(|flow| flow.contains(" private ")), "{denied:?}");
+    // The neighbours are not.
+    for host in ["198.35.26.1", "198.35.26.5"] {
+        assert!(echoes(&ground.sandbox.connect(&at(host, 7)).unwrap(), b"hello"), "{host}");
+    }
+    assert!(echoes(&ground.sandbox.connect(&at("2620:0:860::1", 7777)).unwrap(), b"hello"));
+    uplink.stop();
+}
+
+#[test]
 fn bytes_come_whole_and_the_end_of_one_direction_is_passed_on() {
     let (ground, _server) = ground();
     let uplink = Uplink::start(&ground, POLICY);

@@ -39,7 +39,7 @@ pub(super) const FIELDS: usize = 100;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an answer carries: a sentence of ours, or what somebody else said.
-type Body = Either<Full<Bytes>, Incoming>;
+type Body = Either<Full<Bytes>, forward::Answer>;
 
 /// Serves on these sockets.
 pub(super) fn serve(state: &Rc<State>, listeners: Vec<OwnedFd>) -> io::Result<()> {

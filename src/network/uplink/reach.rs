@@ -30,8 +30,17 @@ pub fn is_own(address: IpAddr) -> bool {
     // The sender to a second address of a network is the first, and that to one of 127.0.0.0/8 is 127.0.0.1. A socket
     // can be bound to them, and to no other host's; to every address where net.ipv4.ip_nonlocal_bind is set (ip(7)),
     // which tells nothing then.
-    let takes = |address: IpAddr| UdpSocket::bind((address, 0)).is_ok();
-    takes(address) && !NOBODYS.into_iter().any(|other| other.is_ipv4() == address.is_ipv4() && takes(other))
+    match UdpSocket::bind((address, 0)) {
+        Ok(_) => !NOBODYS
+            .into_iter()
+            .any(|other| other.is_ipv4() == address.is_ipv4() && UdpSocket::bind((other, 0)).is_ok()),
+        Err(error) => {
+            // What can't be told is taken for the host's.
+            let is_told =
+                error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT);
+            !is_told
+        }
+    }
 }
 
 /// Whether there is a route to the IPv6 internet.

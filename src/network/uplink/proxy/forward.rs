@@ -2,9 +2,13 @@
 //!
 //! One request a connection: whatever somebody manages to hide in a request reaches the host that was judged.
 
+use std::cell::Cell;
+use std::error::Error;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, UPGRADE};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
@@ -15,6 +19,7 @@ use super::{FIELDS, HEAD};
 use crate::job::Protocol;
 use crate::network::uplink::denials::Flow;
 use crate::network::uplink::metered::Metered;
+use crate::network::uplink::relay::revoked;
 use crate::network::uplink::state::State;
 
 /// Fields that are between two neighbours only (RFC 9110, 7.6.1), and what tells a proxy from a server.
@@ -29,13 +34,46 @@ const NOT_PASSED_ON: [HeaderName; 7] = [
     hyper::header::PROXY_AUTHORIZATION,
 ];
 
-/// Sends the request on; the answer's body comes as it is read.
+/// The body of an answer, which fails where the policy that allowed it was taken back.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Incoming,
+    is_cut: Rc<Cell<bool>>,
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+        let Self { body, is_cut } = self.get_mut();
+        let frame = ready!(Pin::new(body).poll_frame(context));
+        // To hyper a connection that is let go of is one that has ended, and a program would take the part for the whole.
+        if frame.is_none() && is_cut.get() {
+            return Poll::Ready(Some(Err("the policy is another".into())));
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Sends the request on; the answer's body comes as it is read, for as long as the policy allows it.
 pub(super) async fn forward(
     state: &Rc<State>,
     mut request: Request<Incoming>,
     target: &Target,
     dialled: Dialled,
-) -> Result<Response<Incoming>, hyper::Error> {
+) -> Result<Response<Answer>, hyper::Error> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
     *request.version_mut() = hyper::Version::HTTP_11;
@@ -50,13 +88,20 @@ pub(super) async fn forward(
         .max_headers(FIELDS)
         .handshake(TokioIo::new(outside))
         .await?;
+    let is_cut = Rc::new(Cell::new(false));
+    let (watched, cuts) = (Rc::clone(state), Rc::clone(&is_cut));
     tokio::task::spawn_local(async move {
-        // What goes wrong shows in the answer, or in its body.
-        connection.await.unwrap_or_default();
+        tokio::select! {
+            // First: the policy may have been replaced since it was judged, and then nothing is sent.
+            biased;
+            () = revoked(&watched, to, &by) => cuts.set(true),
+            // What goes wrong shows in the answer, or in its body.
+            _ = connection => {}
+        }
     });
     let mut response = sender.send_request(request).await?;
     strip(response.headers_mut());
-    Ok(response)
+    Ok(response.map(|body| Answer { body, is_cut }))
 }
 
 /// Takes out what is between two neighbours only.
