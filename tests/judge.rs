@@ -619,7 +619,8 @@ fn no_case_finds_anything_of_another_though_they_share_a_sandbox() {
     let again = &all[3].1;
     assert_eq!(again["files"], json!([["deep", "left"], ["deep", "left"], ["deep", "left"]]));
     assert_eq!(again["modes"], json!(["0o711", "0o711", "0o711"]));
-    assert_eq!((&again["objects"], &again["name"]), (&json!([0, 0, 0]), &json!(false)));
+    assert_eq!((&again["objects"], &again["taken"]), (&json!([0, 0, 0]), &json!(1)));
+    assert_eq!((&again["sockets"], &all[0].1["sockets"]), (&json!(1), &json!(0)));
     assert!(again["processes"].as_u64() > all[0].1["processes"].as_u64(), "{again}");
     for (index, (_, found)) in all.iter().enumerate().filter(|(index, _)| *index != 3) {
         assert_eq!(*found, all[0].1, "case {index}");
@@ -629,8 +630,10 @@ fn no_case_finds_anything_of_another_though_they_share_a_sandbox() {
     assert_ne!(place, all[0].0);
     assert_eq!(without_mounts(&alone), without_mounts(&all[0].1));
     // What can't be let go at once is no reason to find it.
-    for (_, found) in found_in(&service, &["hold", "hold", "spin", "hold", "", ""]) {
-        assert_eq!(without_mounts(&found), without_mounts(&alone));
+    for commands in [["hold", "hold", "spin", "hold", "", ""], ["plant", "plant", "plant", "plant", "plant", ""]] {
+        for (_, found) in found_in(&service, &commands) {
+            assert_eq!(without_mounts(&found), without_mounts(&alone), "{commands:?}");
+        }
     }
     service.assert_no_sandbox();
 }
