@@ -385,6 +385,48 @@ fn whoever_breaks_a_talk_is_to_blame() {
 }
 
 #[test]
+fn one_that_closes_its_output_and_sleeps_does_not_spoil_the_judging() {
+    let service = Service::start();
+    let changes = json!({"limits": {"wall_time_ms": 1500}});
+    let sleeps = "echo x; exec 1>&-; sleep 100";
+    for (interactor, verdict) in [
+        ("read -r said; while read -r; do :; done; exit 1", "wrong_answer"),
+        // It has taken its time, and has read nothing.
+        ("for ((i = 0; i < 30000; i++)); do :; done; exit 1", "wrong_answer"),
+        ("read -r said; while read -r; do :; done; exit 0", "time_limit_exceeded"),
+        ("read -r said; while read -r; do :; done; exit 3", "judge_error"),
+    ] {
+        let case = interactive(&service, sleeps, interactor, changes.clone());
+        assert_eq!(case["verdict"], verdict, "{interactor}: {case:#}");
+        assert_eq!(case["run"]["status"], "wall_time_exceeded", "{interactor}: {case:#}");
+    }
+}
+
+#[test]
+fn an_interactor_that_ignores_the_signal_of_a_broken_pipe_is_not_to_blame() {
+    let service = Service::start();
+    // It waits until nobody can be there any more. CPython ends with 120 where it could not print all.
+    let python = |end: &str| {
+        json!({"tests": {"interactor": {"runtime": "python@3.11", "files": [{"content": format!(
+            "import os, sys\n\
+             while sys.stdin.read(): pass\n\
+             try:\n    for n in range(100): print('x' * 5000, flush=True)\n\
+             except BrokenPipeError: print('nobody', file=sys.stderr, flush=True); {end}\n"
+        )}]}}})
+    };
+    for (program, end, verdict) in [
+        ("exit 0", "os._exit(120)", "wrong_answer"),
+        ("exit 0", "raise", "wrong_answer"),
+        ("exit 4", "os._exit(120)", "runtime_error"),
+        ("exit 0", "os._exit(3)", "judge_error"),
+    ] {
+        let case = interactive(&service, program, "", python(end));
+        assert_eq!(case["message"]["data"].as_str().unwrap().lines().next(), Some("nobody"), "{case:#}");
+        assert_eq!(case["verdict"], verdict, "{program}, {end}: {case:#}");
+    }
+}
+
+#[test]
 fn one_that_writes_to_one_that_has_ended_gets_the_signal_of_a_broken_pipe() {
     let service = Service::start();
     let case = interactive(&service, "while :; do echo 2 || exit 9; done", "read -r; exit 0", json!({}));
@@ -577,7 +619,8 @@ fn no_case_finds_anything_of_another_though_they_share_a_sandbox() {
     let again = &all[3].1;
     assert_eq!(again["files"], json!([["deep", "left"], ["deep", "left"], ["deep", "left"]]));
     assert_eq!(again["modes"], json!(["0o711", "0o711", "0o711"]));
-    assert_eq!((&again["objects"], &again["name"]), (&json!([0, 0, 0]), &json!(false)));
+    assert_eq!((&again["objects"], &again["taken"]), (&json!([0, 0, 0]), &json!(1)));
+    assert_eq!((&again["sockets"], &all[0].1["sockets"]), (&json!(1), &json!(0)));
     assert!(again["processes"].as_u64() > all[0].1["processes"].as_u64(), "{again}");
     for (index, (_, found)) in all.iter().enumerate().filter(|(index, _)| *index != 3) {
         assert_eq!(*found, all[0].1, "case {index}");
@@ -587,8 +630,10 @@ fn no_case_finds_anything_of_another_though_they_share_a_sandbox() {
     assert_ne!(place, all[0].0);
     assert_eq!(without_mounts(&alone), without_mounts(&all[0].1));
     // What can't be let go at once is no reason to find it.
-    for (_, found) in found_in(&service, &["hold", "hold", "spin", "hold", "", ""]) {
-        assert_eq!(without_mounts(&found), without_mounts(&alone));
+    for commands in [["hold", "hold", "spin", "hold", "", ""], ["plant", "plant", "plant", "plant", "plant", ""]] {
+        for (_, found) in found_in(&service, &commands) {
+            assert_eq!(without_mounts(&found), without_mounts(&alone), "{commands:?}");
+        }
     }
     service.assert_no_sandbox();
 }

@@ -13,6 +13,10 @@ pub const ARGUMENTS: [&str; 3] = ["judge/input", "judge/output", "judge/answer"]
 /// Most bytes that are kept of what one says.
 pub const MESSAGE_BYTES: usize = 1024;
 
+/// Status of one that could not do its work.
+const FAILED: i32 = 3;
+/// Status of one that says a number of points.
+const POINTS: i32 = 7;
 /// Status from which on the rest is a percentage.
 const PARTIAL: i32 = 16;
 
@@ -32,8 +36,8 @@ fn decision(end: &StageResult, points: f64) -> Result<(Verdict, f64), String> {
         1 => Ok((Verdict::WrongAnswer, 0.0)),
         // What testlib calls dirt and an unexpected end of file are matters of form.
         2 | 4 | 8 => Ok((Verdict::PresentationError, 0.0)),
-        3 => Err("it says that it has failed".to_owned()),
-        7 => match said_points(&end.stderr) {
+        FAILED => Err("it says that it has failed".to_owned()),
+        POINTS => match said_points(&end.stderr) {
             Some(said) => Ok(part(if points > 0.0 { said / points } else { said })),
             None => Err("exit status 7 without a number of points".to_owned()),
         },
@@ -52,11 +56,16 @@ fn part(fraction: f64) -> (Verdict, f64) {
 
 /// The number of points that a message begins with, after the word `points` where testlib puts it.
 fn said_points(message: &[u8]) -> Option<f64> {
-    let text = String::from_utf8_lossy(message.get(..MESSAGE_BYTES).unwrap_or(message));
+    let text = String::from_utf8_lossy(beginning(message));
     let mut words = text.split_ascii_whitespace();
     let first = words.next()?;
     let number = if first == "points" { words.next()? } else { first };
     number.parse().ok().filter(|points: &f64| points.is_finite() && *points >= 0.0)
+}
+
+/// As much of what one says as is kept.
+fn beginning(said: &[u8]) -> &[u8] {
+    said.get(..MESSAGE_BYTES).unwrap_or(said)
 }
 
 /// What a checker makes of a case that is worth so many points.
@@ -80,9 +89,9 @@ pub fn of_talk(program: &StageResult, talk: Talk, points: f64) -> CaseResult {
 }
 
 fn with_end(result: CaseResult, mut end: StageResult) -> CaseResult {
-    let mut message = std::mem::take(&mut end.stderr);
-    message.truncate(MESSAGE_BYTES);
-    end.stdout = Vec::new();
+    // A copy, since a vector that is cut still holds the memory of all that was said, and results are many.
+    let message = beginning(&end.stderr).to_vec();
+    (end.stdout, end.stderr) = (Vec::new(), Vec::new());
     CaseResult { message: Some(message), helper: Some(Box::new(end)), ..result }
 }
 
@@ -93,14 +102,16 @@ fn blame(program: &StageResult, talk: &Talk, points: f64) -> Result<(Verdict, f6
     if [program.status, interactor.status].contains(&Status::Cancelled) {
         return Err((Verdict::Cancelled, "cancelled by the client".to_owned()));
     }
+    // One that closes its output and then waits is done with first, and still there long after the interactor has ended.
+    let interactor_ended_first = talk.partner_ended_first || (waited(program) && !talk.partner_outlived);
     // One that wrote to nobody any more has not ended before the interactor was through with it.
     let was_left = program.signal == Some(libc::SIGPIPE);
-    let program_ended_first = !talk.partner_ended_first && !waited(program) && !was_left;
+    let program_ended_first = !interactor_ended_first && !waited(program) && !was_left;
     if waited(interactor) && program_ended_first {
         if program.status == Status::Ok {
             return interactor_failed("it did not end after the program had");
         }
-    } else if waited(interactor) || (waited(program) && !talk.partner_ended_first) {
+    } else if waited(interactor) || (waited(program) && !interactor_ended_first) {
         return match hold_up(talk) {
             Some(reason) => interactor_failed(reason),
             None => Err((Verdict::TimeLimitExceeded, "it and the interactor waited for each other".to_owned())),
@@ -108,18 +119,17 @@ fn blame(program: &StageResult, talk: &Talk, points: f64) -> Result<(Verdict, f6
     }
     // One that was rejected before it ended is that, whatever it did then.
     let decided = decision(interactor, points);
-    if talk.partner_ended_first
+    if interactor_ended_first
         && let Ok((verdict, fraction)) = decided
         && verdict != Verdict::Accepted
     {
         return Ok((verdict, fraction));
     }
-    // It wrote to a program that did not read any more, which is none of its own failures.
-    let is_let_down = interactor.signal == Some(libc::SIGPIPE);
+    let is_let_down = is_let_down(talk, &decided);
     if let Some(verdict) = Verdict::of_run(program.status) {
         return match &decided {
             // A program whose partner breaks may well fail over it.
-            Err(reason) if talk.partner_ended_first && !is_let_down => interactor_failed(reason),
+            Err(reason) if interactor_ended_first && !is_let_down => interactor_failed(reason),
             _ => Err((verdict, program.reason.clone().unwrap_or_else(|| "it did not end well".to_owned()))),
         };
     }
@@ -130,6 +140,16 @@ fn blame(program: &StageResult, talk: &Talk, points: f64) -> Result<(Verdict, f6
         Err(reason) => interactor_failed(&reason),
         Ok(decided) => Ok(decided),
     }
+}
+
+/// Whether the interactor wrote to a program that did not read any more, which is none of its own failures: the signal
+/// of a broken pipe, or, where it ignores that (CPython does), a status of which nobody can say what it means. One that
+/// says that it has failed, or forgets a number, has itself to blame.
+fn is_let_down(talk: &Talk, decided: &Result<(Verdict, f64), String>) -> bool {
+    let end = &talk.partner;
+    let means_nothing = decided.is_err() && end.exit_code.is_some_and(|code| ![FAILED, POINTS].contains(&code));
+    end.signal == Some(libc::SIGPIPE)
+        || (talk.partner_was_cut_off && end.status == Status::NonzeroExit && means_nothing)
 }
 
 /// Why it is the interactor that holds things up, where time ran out for one of the two while both were there.

@@ -426,15 +426,19 @@ impl Leaf {
         self.flat("cgroup.events", "populated") == 1
     }
 
-    /// `pids.peak` can't be reset, but one that never rose above 1 tells the next program's as well.
+    /// `pids.peak` can't be reset, but one that never rose above 1 tells the next program's as well. Shared memory
+    /// outlives processes: the kernel frees segments of System V some time after their ipc namespace, and memory files
+    /// that were sent and never received when it finds out (unix(7)). Until then the next program would pay for them.
     pub(super) fn can_be_used_again(&mut self) -> bool {
         !self.killed
             && self.number("pids.peak") <= 1
             && self.number("pids.current") == 0
+            && self.flat("memory.stat", "shmem") == 0
             && self.peak.write_all(b"reset").is_ok()
     }
 
-    /// Removes it; every process in it is dead.
+    /// Removes it; every process in it is dead. Memory that is still charged to it is no hindrance: that goes to the
+    /// group above as long as it lasts.
     pub(super) fn remove(self) {
         // Where something is left in it, the next launcher removes it; it limits nobody else.
         drop(fs::remove_dir(&self.path));
@@ -494,7 +498,32 @@ fn last_error() -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use super::is_listed;
+    use super::{Leaf, fs, is_listed};
+
+    #[test]
+    fn a_leaf_is_used_again_where_nothing_of_the_program_before_can_be_told() {
+        let group = tempfile::tempdir().unwrap();
+        let usual = [
+            ("memory.peak", "4096\n"),
+            ("pids.peak", "1\n"),
+            ("pids.current", "0\n"),
+            ("memory.stat", "anon 0\nfile 8192\nshmem 0\nshmem_thp 0\n"),
+        ];
+        for (changed, good) in [
+            (("memory.peak", "0\n"), true),
+            (("pids.peak", "2\n"), false),
+            (("pids.current", "1\n"), false),
+            (("memory.stat", "anon 0\nfile 8192\nshmem 4096\nshmem_thp 0\n"), false),
+        ] {
+            for (name, content) in usual.iter().chain([&changed]) {
+                fs::write(group.path().join(name), content).unwrap();
+            }
+            let mut leaf = Leaf::new(group.path().to_owned(), None).unwrap();
+            assert_eq!(leaf.can_be_used_again(), good, "{changed:?}");
+            leaf.killed = true;
+            assert!(!leaf.can_be_used_again());
+        }
+    }
 
     #[test]
     fn lists_of_processors_are_read_as_the_kernel_writes_them() {

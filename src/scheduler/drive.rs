@@ -162,6 +162,9 @@ pub(super) struct Drive<'a> {
     pub(super) at_most: Option<Duration>,
     /// When the last program's output was over for another one that reads it, by the monotonic clock.
     pub(super) ended_us: Option<u64>,
+    /// When it was seen to be dead, and before when it was not killed for its time by the clock; by the same clock.
+    pub(super) died_us: u64,
+    pub(super) due_us: u64,
     /// Whether it has left something of its standard input unread.
     pub(super) left_unread: bool,
 }
@@ -195,6 +198,8 @@ impl<'a> Drive<'a> {
             running: None,
             at_most: None,
             ended_us: None,
+            died_us: 0,
+            due_us: 0,
             left_unread: false,
         }
     }
@@ -411,6 +416,8 @@ impl Drive<'_> {
         self.overhead.prepare_us += began_us.saturating_sub(self.since_us);
         self.overhead.start_us += ending.started_us.saturating_sub(began_us);
         (self.since_us, self.ended_us, self.left_unread) = (ending.ended_us, stdout.ended_us, left_unread);
+        self.died_us = ending.ended_us;
+        self.due_us = ending.started_us.saturating_add(limits.wall_time_ms.saturating_mul(1000));
         if stdout.cut || stderr.cut {
             // It may have ended by itself before it was seen that it had printed too much.
             ending.killed_for.get_or_insert(Cause::Output);

@@ -38,8 +38,13 @@ pub(super) struct Partner {
 pub struct Talk {
     /// What became of the other.
     pub partner: StageResult,
-    /// Whether the other ended before the first did.
+    /// Whether the other's output was over before the first's.
     pub partner_ended_first: bool,
+    /// Whether the other was still there when the first died, or was to be killed for its time by the clock. A program
+    /// that has closed its output need not have ended.
+    pub partner_outlived: bool,
+    /// Whether the other said more than the first would have, and was told so by a broken pipe.
+    pub partner_was_cut_off: bool,
     /// Whether the first has left something unread of what the other said.
     pub program_left_unread: bool,
     /// Whether the other has left something unread of what the first said.
@@ -55,6 +60,14 @@ pub struct Transcript {
     pub said: Vec<Said>,
     /// Whether more was said.
     pub cut: bool,
+}
+
+impl Transcript {
+    /// Gives back memory that was taken in case more would be said.
+    fn shrink(&mut self) {
+        self.said.iter_mut().for_each(|said| said.bytes.shrink_to_fit());
+        self.said.shrink_to_fit();
+    }
 }
 
 /// What one of them said.
@@ -127,10 +140,13 @@ pub(super) async fn run(backend: &Backend, waiting: Waiting, outputs: Outputs) {
         (None, Ok(_)) => Err(Fault::Internal("a program has ended that had not begun".to_owned())),
         (Some(Ok(outcome)), Ok(theirs)) => match theirs.run {
             Some(partner) => {
-                let transcript = std::mem::take(&mut transcript.lock().unwrap_or_else(PoisonError::into_inner).0);
+                let mut transcript = std::mem::take(&mut transcript.lock().unwrap_or_else(PoisonError::into_inner).0);
+                transcript.shrink();
                 let told = Talk {
                     partner,
                     partner_ended_first: is_earlier(other.ended_us, program.ended_us),
+                    partner_outlived: other.died_us > program.died_us.min(program.due_us),
+                    partner_was_cut_off: other.ended_us.is_none(),
                     program_left_unread: program.left_unread,
                     partner_left_unread: other.left_unread,
                     transcript,

@@ -10,6 +10,7 @@ import sys
 
 PLACES = ["/workspace", "/tmp", "/dev/shm"]
 KEY, CREATE = 42, 0o1000
+PLANTED = [f"planted {number}" for number in range(50)]
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,10 +23,10 @@ def objects(flags: int) -> list[int]:
     return [errno_of(libc.shmget(KEY, 4096, flags)), errno_of(libc.semget(KEY, 1, flags)), errno_of(libc.msgget(KEY, flags))]
 
 
-def name_is_free() -> bool:
+def is_free(name: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.bind("\0mark")
+            probe.bind("\0" + name)
         except OSError:
             return False
     return True
@@ -45,7 +46,8 @@ def look() -> dict:
         "modes": [oct(os.stat(place).st_mode & 0o7777) for place in PLACES],
         "objects": objects(0o600),
         "processes": sum(entry.isdigit() for entry in os.listdir("/proc")),
-        "name": name_is_free(),
+        "sockets": len(open("/proc/net/unix").readlines()) - 1,
+        "taken": sum(not is_free(name) for name in ["mark", *PLANTED]),
         "free": [disk.f_bfree, disk.f_ffree],
         "mounts": mounts(),
     }
@@ -75,11 +77,23 @@ def hold() -> None:
     socket.send_fds(ours, [b"x"], [*held, ours.fileno(), theirs.fileno()])
 
 
+def plant() -> None:
+    """The same of sockets with names, which hold nothing else."""
+    ours, theirs = socket.socketpair()
+    planted = [socket.socket(socket.AF_UNIX) for _ in PLANTED]
+    for name, one in zip(PLANTED, planted):
+        one.bind("\0" + name)
+        one.listen()
+    socket.send_fds(ours, [b"x"], [one.fileno() for one in [*planted, ours, theirs]])
+
+
 command = sys.stdin.read()
 found = look()
 leave()
 if command == "hold":
     hold()
+if command == "plant":
+    plant()
 if command == "again":
     found = look()
 print(os.readlink("/proc/self/ns/pid"), json.dumps(found, separators=(",", ":")), flush=True)

@@ -63,6 +63,17 @@ else:
     block = bytearray(int(command) << 20)
     print('done')
 """
+# Fills shared memory of System V, and leaves it to whoever ends the namespace.
+SEGMENTS = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+size = 40 << 20
+segment = libc.shmget(0, ctypes.c_size_t(size), 0o1600)
+assert segment >= 0, ctypes.get_errno()
+ctypes.memset(ctypes.c_void_p(libc.shmat(segment, None, 0)), 1, size)
+print('done')
+"""
 LEAVES = "find /sys/fs/cgroup -name 'leaf-*' | sort"
 # Groups that hold a process.
 BUSY = "grep -lx 'populated 1' $(find /sys/fs/cgroup -path '*/leaf-*/cgroup.events') /dev/null | xargs -r -n1 dirname"
@@ -141,6 +152,16 @@ with subtest("cases of a judging that share a sandbox are held and counted each 
     places = {case["difference"]["printed"]["data"] for case in judged["tests"]["cases"][-4:]}
     # Control: as many as run at one time, and no more.
     assert len(places) <= 2, judged
+
+with subtest("shared memory that the kernel has yet to free is not charged to the next program"):
+    # Twice as much would be too much: of jobs, and of cases that share a sandbox.
+    limits = {"memory_bytes": 64 * mebibytes}
+    for answer in run_jobs(machine, *[python(SEGMENTS, limits=limits)] * 12):
+        assert answer["run"]["status"] == "ok" and answer["run"]["stdout"] == "done\n", answer
+    judged, = run_jobs(machine, python(SEGMENTS, limits=limits) | {"tests": {"cases": [{"expected": "done"}] * 40}})
+    assert judged["tests"]["verdict"] == "accepted", judged
+    for case in judged["tests"]["cases"]:
+        assert case["run"]["usage"]["memory_peak_bytes"] >= 40 * mebibytes, case
 
 with subtest("a sandbox that is frozen stands still, goes on when it is thawed, and can be ended as it is"):
     # Small, so that the guest's memory is enough for both at one time.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -128,6 +128,8 @@ pub(super) struct Renewal {
     /// Where the number of the last process is kept; pid_namespaces(7). What covers `/proc/sys` makes it read-only for
     /// whoever opens it later.
     last_pid: File,
+    /// The sockets of the network namespace, afresh whenever it is read from its beginning.
+    sockets: File,
 }
 
 impl Renewal {
@@ -137,16 +139,19 @@ impl Renewal {
         if !jail.renewable {
             return Ok(None);
         }
-        match File::options().write(true).open("/proc/sys/kernel/ns_last_pid") {
-            Ok(last_pid) => Ok(Some(Self { jail: jail.clone(), last_pid })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).call("open"),
-        }
+        let last_pid = match File::options().write(true).open("/proc/sys/kernel/ns_last_pid") {
+            Ok(last_pid) => last_pid,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).call("open"),
+        };
+        let sockets = File::open("/proc/self/net/unix").call("open")?;
+        Ok(Some(Self { jail: jail.clone(), last_pid, sockets }))
     }
 
     /// Lets go of everything that a program could have left, and makes it anew. Every process but init is dead, so an
     /// error that says that something is in use is one.
     pub(super) fn renew(&mut self) -> Result<(), Errno> {
+        self.expect_no_socket()?;
         for place in ["/tmp", "/dev/shm", "/workspace", "/tmp"] {
             umount2(place, MntFlags::UMOUNT_NOFOLLOW).call("umount2")?;
         }
@@ -155,6 +160,20 @@ impl Renewal {
         unshare(CloneFlags::CLONE_NEWIPC).call("unshare")?;
         // The next program is process 2 again.
         self.last_pid.rewind().and_then(|()| self.last_pid.write_all(b"1")).call("write")
+    }
+
+    /// One that was sent and never received outlives its process, name and all, until the kernel finds out (unix(7));
+    /// and what it holds open with it.
+    fn expect_no_socket(&mut self) -> Result<(), Errno> {
+        // The first line names the columns; the next is short enough for the same page.
+        const ENOUGH: u64 = 1024;
+        let mut listed = Vec::new();
+        let read = self.sockets.rewind().and_then(|()| (&self.sockets).take(ENOUGH).read_to_end(&mut listed));
+        read.call("read")?;
+        match listed.iter().filter(|byte| **byte == b'\n').count() {
+            1 => Ok(()),
+            _ => Err(Errno { call: "read", errno: Number::EBUSY }),
+        }
     }
 }
 

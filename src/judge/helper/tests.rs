@@ -87,7 +87,9 @@ fn a_checker_that_breaks_is_to_blame() {
 #[test]
 fn what_a_checker_says_is_bounded() {
     let result = of_checker(end(Status::NonzeroExit, Some(1), &"x".repeat(1 << 20)), 1.0);
-    assert_eq!(result.message.unwrap().len(), MESSAGE_BYTES);
+    let message = result.message.unwrap();
+    assert_eq!((message.len(), message.capacity()), (MESSAGE_BYTES, MESSAGE_BYTES));
+    assert_eq!(result.helper.unwrap().stderr.capacity(), 0);
 }
 
 /// Who has left something unread.
@@ -99,15 +101,20 @@ enum Unread {
     Both,
 }
 
-fn verdict(program: &StageResult, interactor: StageResult, first: bool, unread: Unread) -> Verdict {
-    let talk = Talk {
+fn talk(interactor: StageResult, first: bool, unread: Unread) -> Talk {
+    Talk {
         partner: interactor,
         partner_ended_first: first,
+        partner_outlived: !first,
+        partner_was_cut_off: false,
         program_left_unread: matches!(unread, Unread::Program | Unread::Both),
         partner_left_unread: matches!(unread, Unread::Interactor | Unread::Both),
         transcript: Transcript::default(),
-    };
-    of_talk(program, talk, 1.0).verdict
+    }
+}
+
+fn verdict(program: &StageResult, interactor: StageResult, first: bool, unread: Unread) -> Verdict {
+    of_talk(program, talk(interactor, first, unread), 1.0).verdict
 }
 
 const FIRST: bool = true;
@@ -148,6 +155,56 @@ fn an_interactor_that_nobody_reads_is_let_down() {
     for order in [FIRST, LAST] {
         assert_eq!(verdict(&exits(0), killed_by(libc::SIGPIPE), order, Unread::Program), Verdict::WrongAnswer);
         assert_eq!(verdict(&exits(3), killed_by(libc::SIGPIPE), order, Unread::Program), Verdict::RuntimeError);
+    }
+}
+
+#[test]
+fn an_interactor_that_ignores_the_signal_is_let_down_as_well() {
+    let cut_off = |program: &StageResult, code| {
+        let talk = Talk { partner_was_cut_off: true, ..talk(exits(code), LAST, Unread::Program) };
+        of_talk(program, talk, 1.0).verdict
+    };
+    // CPython's status where it could not write all that was printed, and such as mean nothing either.
+    for code in [120, 5, 141, 255] {
+        assert_eq!(cut_off(&exits(0), code), Verdict::WrongAnswer, "{code}");
+        assert_eq!(cut_off(&exits(3), code), Verdict::RuntimeError, "{code}");
+        assert_eq!(cut_off(&broke(Status::WallTimeExceeded), code), Verdict::TimeLimitExceeded, "{code}");
+        // Nothing that it wrote went amiss.
+        assert_eq!(verdict(&exits(0), exits(code), LAST, Unread::Program), Verdict::JudgeError, "{code}");
+    }
+    // What it says counts, and that it has failed most of all.
+    for (code, expected) in [
+        (0, Verdict::Accepted),
+        (1, Verdict::WrongAnswer),
+        (2, Verdict::PresentationError),
+        (3, Verdict::JudgeError),
+        (7, Verdict::JudgeError),
+        (66, Verdict::Partial),
+    ] {
+        assert_eq!(cut_off(&exits(0), code), expected, "{code}");
+    }
+}
+
+#[test]
+fn one_that_closes_its_output_and_waits_blames_nobody_who_has_ended() {
+    let waits = broke(Status::WallTimeExceeded);
+    let busy = Usage { wall_time_us: 1000, cpu_time_us: 900, ..Usage::default() };
+    for unread in [Unread::Neither, Unread::Program, Unread::Interactor, Unread::Both] {
+        let judged = |interactor: StageResult, outlived| {
+            let talk = Talk { partner_outlived: outlived, ..talk(interactor, LAST, unread) };
+            of_talk(&waits, talk, 1.0).verdict
+        };
+        for usage in [Usage::default(), busy] {
+            let ends = |code| StageResult { usage, ..exits(code) };
+            assert_eq!(judged(ends(1), false), Verdict::WrongAnswer);
+            assert_eq!(judged(ends(2), false), Verdict::PresentationError);
+            assert_eq!(judged(ends(0), false), Verdict::TimeLimitExceeded);
+            assert_eq!(judged(ends(3), false), Verdict::JudgeError);
+        }
+        // The control: one that is there still can be what it waits for.
+        assert_eq!(judged(StageResult { usage: busy, ..exits(1) }, true), Verdict::JudgeError);
+        let deaf = if unread == Unread::Interactor { Verdict::JudgeError } else { Verdict::TimeLimitExceeded };
+        assert_eq!(judged(exits(1), true), deaf);
     }
 }
 
