@@ -14,9 +14,11 @@ use crate::profile::{Limits, Network};
 
 mod ask;
 mod environment;
+mod git;
 mod guard;
 mod pieces;
 mod refused;
+mod repository;
 mod rules;
 mod run;
 mod secret;

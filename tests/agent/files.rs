@@ -79,7 +79,9 @@ fn the_system_can_not_be_changed() {
 #[test]
 fn hooks_and_configuration_of_a_repository_are_read_only() {
     for ground in Ground::each() {
-        for name in ["home/project/.git", "home/project/.git/hooks", "home/project/.git/objects"] {
+        for name in
+            ["home/project/.git", "home/project/.git/hooks", "home/project/.git/objects", "home/project/.git/refs"]
+        {
             ground.make(name);
         }
         ground.write("home/project/.git/config", "[core]\n");
@@ -95,6 +97,9 @@ fn hooks_and_configuration_of_a_repository_are_read_only() {
             "ln -sf ../evil .git/config",
             "echo x > x && mv -f x .git/config",
             "mkdir e && mv -T e .git/hooks",
+            "rmdir .git/objects",
+            "mv .git/objects other",
+            "mv .git/refs other",
         ] {
             let output = ground.run(&[], line);
             assert!(!output.status.success(), "{line}: {output:?}");
@@ -118,6 +123,7 @@ fn git_works_as_usual_and_a_new_repository_is_told_of() {
     let line =
         "git -c user.name=a -c user.email=a@example.org commit -qm one && git log --format=%s && git status --short";
     assert_eq!(ground.told(&[], line), "one\n");
+    ground.told(&[], "git branch other && git pack-refs --all && git gc -q && git fsck && git checkout -q other");
     assert!(!ground.run(&[], "git config core.fsmonitor ./evil").status.success());
 }
 

@@ -113,6 +113,11 @@ impl Ground {
         command
     }
 
+    /// A line of bash outside, such as what its user types later.
+    pub(crate) fn outside(&self, line: &str) -> Output {
+        self.as_user(Path::new("bash")).args(["-c", line]).output().unwrap()
+    }
+
     /// An agent that is a line of bash.
     pub(crate) fn agent(&self, options: &[&str], line: &str) -> Command {
         let mut command = self.command(&["agent"]);

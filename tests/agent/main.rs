@@ -6,6 +6,7 @@
 mod common;
 
 mod files;
+mod git;
 mod ground;
 mod life;
 #[cfg(feature = "nftables")]

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::environment::Owner;
 use super::guard;
+use super::repository::Repository;
 use super::rules::Rules;
 use crate::plan::real::Piece;
 
@@ -69,7 +70,7 @@ pub(super) struct Chosen {
     /// In the order in which they are attached.
     pub(super) pieces: Vec<Piece>,
     /// Repositories, to be looked at when it is over.
-    pub(super) watched: Vec<guard::Repository>,
+    pub(super) watched: Vec<Repository>,
 }
 
 impl Chosen {
@@ -119,6 +120,7 @@ pub(super) fn choose(
     for root in &roots {
         watched.extend(guard::hold_repository(root, &mut all)?);
     }
+    guard::hold_named(&roots, &mut all)?;
     let replaceable = rules.map(Rules::links).unwrap_or_default();
     if let Some(link) = replaceable.into_iter().find(|link| roots.iter().any(|root| link.starts_with(root))) {
         let why = "is a link to the allow-file that the program could replace: keep the file, or the link, elsewhere";
