@@ -50,10 +50,10 @@ pub use attach::Attachment;
 use database::{Database, DatabaseError, Write};
 use live::{Live, State};
 pub use network::Refused;
-pub use worker::FilesWorker;
 use record::{SessionId, SessionRecord};
 use state::{Change, Status};
 use types::{Counts, Disk, Filter, NewSession, SessionError, Update, View};
+pub use worker::FilesWorker;
 
 /// How long a request waits for the launcher to be there.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::{broadcast, watch};
 
 use super::attach::Attachment;
@@ -18,7 +18,6 @@ use super::state::Running;
 use super::types::{ExecResult, ExecView, From, NewExec, Range, SessionError, Size};
 use super::{Sessions, Shared, now_ms};
 use crate::backend::{ExecPurpose, SessionRequest};
-use crate::config::Config;
 use crate::job::{DeniedFlow, Ending, Exit, verdict};
 use crate::plan::{self, Cause, Spec};
 use crate::profile::Limits;

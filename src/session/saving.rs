@@ -8,13 +8,13 @@ use std::sync::Arc;
 use futures_util::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::worker::worker_limits;
 use super::files;
 use super::live::{Live, State};
 use super::record::SessionId;
 use super::snapshots::Held;
 use super::state::{Change, Status};
 use super::types::SessionError;
+use super::worker::worker_limits;
 use super::{Shared, now_ms};
 use crate::backend::SessionRequest;
 use crate::plan::files::Place;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
-use super::worker::worker_limits;
 use super::live::Live;
 use super::record::{SessionId, SnapshotRecord};
 use super::types::{Fork, NewSession, SessionError, SnapshotView, View};
+use super::worker::worker_limits;
 use super::{Sessions, Shared, now_ms, to_its_end};
 use crate::backend::{Reach, SessionEvent, SessionRequest};
 use crate::config::clients::Quota;

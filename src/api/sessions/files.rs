@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Body as _;
 use hyper::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::asked::{Asked, Problems, files_problem, json, nothing, problem};
 use super::check;
@@ -266,7 +266,7 @@ pub async fn extract(asked: Asked, body: Body) -> Result<Response, Problem> {
 /// An answer with the archive of a place that a worker sees; `lifts` where nobody else sees it.
 pub(super) async fn archived(
     asked: &Asked,
-    worker: FilesWorker,
+    worker: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     place: Place,
     lifts: bool,
 ) -> Result<Response, Problem> {

@@ -244,11 +244,7 @@ impl Refusal {
 }
 
 /// Reads and checks what was sent, on another thread where that is much.
-async fn prepare(
-    asked: &Asked,
-    given: Vec<Given>,
-    share: Share,
-) -> Result<Vec<Result<Ready, Refusal>>, Response> {
+async fn prepare(asked: &Asked, given: Vec<Given>, share: Share) -> Result<Vec<Result<Ready, Refusal>>, Response> {
     let (config, state, in_base64) = (Arc::clone(&asked.config), asked.state.clone(), asked.in_base64());
     let quota = asked.quota()?;
     // An archive is far more work than its size tells.
