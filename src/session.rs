@@ -7,7 +7,7 @@
 //!
 //! Whatever needs the sandbox of a session to stay holds its gate to read; whatever changes it (pause,
 //! snapshot, roll back, stop) holds it to write. [`execs`] runs programs, [`attach`] follows them,
-//! [`snapshots`] and [`saving`] keep files, [`contexts`] are interpreters that stay.
+//! [`snapshots`] and [`saving`] keep files, [`contexts`] are interpreters that stay, [`worker`] is code of ours in a sandbox.
 
 use std::collections::BTreeMap;
 use std::future::Future;
