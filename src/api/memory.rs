@@ -162,8 +162,12 @@ mod tests {
         memory.resize(10);
         assert_eq!(share.take(0), Err(Full::All));
         drop(share);
-        assert_eq!((memory.state().taken, memory.state().clients.len()), (0, 0));
+        let held = || {
+            let state = memory.state();
+            (state.taken, state.clients.len())
+        };
+        assert_eq!(held(), (0, 0));
         memory.share("one").take(5).unwrap();
-        assert_eq!((memory.state().taken, memory.state().clients.len()), (0, 0));
+        assert_eq!(held(), (0, 0));
     }
 }
